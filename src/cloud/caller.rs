@@ -52,6 +52,23 @@ impl Caller {
         answer
     }
 
+    /// Makes a call whose answer tells nothing beyond its status.
+    pub(super) async fn accepted<T, E>(
+        &self,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<(), Failure>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let by_status = async {
+            match call.await {
+                Err(error) if error.raw_response().is_some_and(|answer| answer.status().is_success()) => Ok(()),
+                answer => answer.map(drop),
+            }
+        };
+        self.call(by_status).await
+    }
+
     /// The items of all pages of a listing. `page` requests the page of a token; `items` returns a page's items and the
     /// next token. A page that names its own token as the next is the last.
     pub(super) async fn pages<A, E, T, F>(

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::caller::would_be_done;
 use super::ec2::Ec2;
-use super::fleets::{request_type, state, unit, whole};
+use super::fleets::{request_type, state, total, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
 use crate::core::model::{CapacityUnit, ExcessCapacity, Fleet, FleetCapacity, FleetChange};
@@ -42,7 +42,7 @@ impl Ec2 {
     }
 
     pub async fn modify_fleet(&self, id: &str, change: FleetChange) -> Result<(), Failure> {
-        self.caller.call(self.modifying_fleet(id, change).send()).await.map(drop)
+        self.caller.accepted(self.modifying_fleet(id, change).send()).await
     }
 
     /// Tells whether IAM allows ModifyFleet with this change (DryRun).
@@ -74,10 +74,10 @@ fn fleet(id: &str, described: &FleetData, now: Timestamp) -> Result<Fleet, Failu
     let strategies = described.spot_options().and_then(|options| options.maintenance_strategies());
     let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
     let configurations = described.launch_template_configs().iter();
-    let total = target.and_then(|target| target.total_target_capacity()).unwrap_or_default();
+    let request_type = request_type(id, described.r#type().map(|name| name.as_str()))?;
+    let total = total(id, request_type, target.and_then(|target| target.total_target_capacity()))?;
     let spot = target.and_then(|target| target.spot_target_capacity());
     let on_demand = target.and_then(|target| target.on_demand_target_capacity());
-    let request_type = request_type(id, described.r#type().map(|name| name.as_str()))?;
     let name = described.fleet_state().map(|state| state.as_str());
     Ok(Fleet {
         id: id.to_owned(),
@@ -87,7 +87,7 @@ fn fleet(id: &str, described: &FleetData, now: Timestamp) -> Result<Fleet, Failu
         capacity: FleetCapacity {
             total,
             spot: FleetCapacity::spot_part(total, spot, on_demand),
-            fulfilled: whole(described.fulfilled_capacity()),
+            fulfilled: whole(described.fulfilled_capacity(), total),
         },
         excess: match described.excess_capacity_termination_policy() {
             Some(FleetExcessCapacityTerminationPolicy::NoTermination) => ExcessCapacity::Stays,
@@ -125,8 +125,19 @@ mod tests {
             let change = fleet("fleet-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet").with_total(10, None);
             assert_eq!(unit_type(change.unit), Some(name));
         }
-        let described = FleetData::builder().build();
+        let specification = TargetCapacitySpecification::builder().total_target_capacity(8).build();
+        let described = FleetData::builder().target_capacity_specification(specification).build();
         let change = fleet("fleet-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet").with_total(10, None);
         assert_eq!(unit_type(change.unit), None);
+    }
+
+    #[test]
+    fn a_number_that_aws_leaves_out_is_not_zero() {
+        let described = FleetData::builder();
+        fleet("fleet-1", &described.clone().build(), Timestamp::UNIX_EPOCH).expect_err("a fleet without a target");
+        let specification = TargetCapacitySpecification::builder().total_target_capacity(8).build();
+        let described = described.target_capacity_specification(specification).build();
+        let told = fleet("fleet-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet");
+        assert_eq!((told.capacity.total, told.capacity.fulfilled), (8, 8));
     }
 }

@@ -359,8 +359,10 @@ fn target_health(described: &TargetHealthDescription) -> Option<(TargetHealth, O
     let health = described.target_health();
     let state_of_override = described.administrative_override().and_then(|it| it.state()).map(|state| state.as_str());
     let shift = state_of_override.filter(|state| ZONAL_SHIFTS.contains(state));
+    // AWS tells the port of every target but a function's.
+    let port = target.port().or_else(|| described.health_check_port()?.parse().ok())?;
     let health = TargetHealth {
-        target: Target { id: target.id()?.to_owned(), port: u16::try_from(target.port()?).ok()? },
+        target: Target { id: target.id()?.to_owned(), port: u16::try_from(port).ok()? },
         state: health.and_then(|health| health.state()).map_or_else(|| TargetState::Other(String::new()), state),
         reason: health.and_then(|health| health.reason()).map(|reason| reason.as_str()).or(shift).map(str::to_owned),
     };

@@ -133,6 +133,16 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
     }
 }
 
+/// The target capacity. A `maintain` fleet whose target AWS leaves out can neither be raised nor counted.
+pub(super) fn total(id: &str, request_type: FleetType, told: Option<i32>) -> Result<i32, Failure> {
+    match told {
+        None if request_type == FleetType::Maintain => {
+            Err(Failure::of(FailureKind::Fault, format!("AWS does not tell the target capacity of {id}")))
+        }
+        told => Ok(told.unwrap_or_default()),
+    }
+}
+
 /// Reads `FleetState` or `SpotFleetRequestState`, whose words differ only for ended fleets. A `maintain` fleet past its
 /// `ValidUntil` launches nothing, like a deleted one.
 pub(super) fn state(
@@ -162,9 +172,9 @@ pub(super) fn unit(name: Option<&TargetCapacityUnitType>) -> CapacityUnit {
     }
 }
 
-/// Rounds down to whole units.
-pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
-    fulfilled.unwrap_or_default().floor() as i32
+/// Rounds down to whole units. A fleet that does not tell what it has is not taken for one that lacks everything.
+pub(super) fn whole(fulfilled: Option<f64>, total: i32) -> i32 {
+    fulfilled.map_or(total, |fulfilled| fulfilled.floor() as i32)
 }
 
 #[cfg(test)]

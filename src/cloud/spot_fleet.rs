@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
 use jiff::Timestamp;
 
 use super::ec2::Ec2;
-use super::fleets::{request_type, state, unit, whole};
+use super::fleets::{request_type, state, total, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
 use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, TargetGroupArn};
@@ -46,7 +46,7 @@ impl Ec2 {
         });
         let call = self.client.modify_spot_fleet_request().spot_fleet_request_id(id).set_target_capacity(total);
         let call = call.set_on_demand_target_capacity(on_demand).set_excess_capacity_termination_policy(excess);
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 }
 
@@ -55,9 +55,9 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig, now: Timestamp) -> Result
     let config = described.spot_fleet_request_config().unwrap_or(&none);
     let strategies = config.spot_maintenance_strategies();
     let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
-    let total = config.target_capacity().unwrap_or_default();
     let on_demand = config.on_demand_target_capacity().filter(|on_demand| *on_demand > 0);
     let request_type = request_type(id, config.r#type().map(|name| name.as_str()))?;
+    let total = total(id, request_type, config.target_capacity())?;
     let name = described.spot_fleet_request_state().map(|state| state.as_str());
     Ok(Fleet {
         id: id.to_owned(),
@@ -67,7 +67,7 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig, now: Timestamp) -> Result
         capacity: FleetCapacity {
             total,
             spot: on_demand.map(|on_demand| total.saturating_sub(on_demand)),
-            fulfilled: whole(config.fulfilled_capacity()),
+            fulfilled: whole(config.fulfilled_capacity(), total),
         },
         excess: match config.excess_capacity_termination_policy() {
             Some(ExcessCapacityTerminationPolicy::NoTermination) => ExcessCapacity::Stays,

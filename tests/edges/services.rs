@@ -11,9 +11,9 @@ use spot_relay::cloud::{Aws, Connection};
 use spot_relay::core::call::HookResult;
 use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::model::{
-    AutoScalingGroup, ExcessCapacity, FleetChange, FleetKind, FleetState, FleetType, Identity, InstanceId,
-    InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration,
-    Target, TargetGroupArn, TargetState, TargetType,
+    AutoScalingGroup, CapacityUnit, ExcessCapacity, FleetChange, FleetKind, FleetState, FleetType, Identity,
+    InstanceId, InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market,
+    Registration, Target, TargetGroupArn, TargetState, TargetType, TargetZone,
 };
 use spot_relay::core::retry::FailureKind;
 use spot_relay::sim::{
@@ -581,5 +581,32 @@ async fn a_state_that_bears_a_name_and_no_code_is_told_by_its_name() {
         world.sim.fault(Fault { service: None, action: "DescribeInstances".to_owned(), nth: Nth::All, kind });
         let told = world.aws.ec2.describe_instances(&[InstanceId::new("i-1")]).await.unwrap();
         assert_eq!(told.iter().map(|it| it.state).collect::<Vec<_>>(), [state]);
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_accepted_by_the_status_of_its_answer() {
+    let world = world(Settings::default()).await;
+    for action in ["ModifyFleet", "ModifySpotFleetRequest", "DetachInstances", "DeregisterTargets", "CreateTags"] {
+        for (status, body) in [(200, ""), (200, "OK"), (500, "")] {
+            let kind = FaultKind::Body { status, body: body.to_owned() };
+            world.sim.clear_faults();
+            world.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+            let (aws, change) =
+                (&world.aws, FleetChange { total: Some(3), spot: None, excess: None, unit: CapacityUnit::Instances });
+            let us = &world.identity.instance_id;
+            let answer = match action {
+                "ModifyFleet" => aws.ec2.modify_fleet("fleet-1", change).await,
+                "ModifySpotFleetRequest" => aws.ec2.modify_spot_fleet_request("sfr-1", change).await,
+                "DetachInstances" => aws.autoscaling.detach_instances("web", us, true).await,
+                "DeregisterTargets" => {
+                    let target = Target { id: us.to_string(), port: 80 };
+                    let group = TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0");
+                    aws.elb.deregister_targets(&group, &[target], &TargetZone::Implied).await
+                }
+                _ => aws.ec2.create_tags("i-1", &[("a", "b")]).await,
+            };
+            assert_eq!(answer.is_ok(), status == 200, "{action} {status} {body:?}: {answer:?}");
+        }
     }
 }
