@@ -30,8 +30,8 @@ pub(crate) struct Attempts {
     pub(crate) in_flight: bool,
     /// No call is to come.
     over: bool,
-    /// Calls in flight that change something at AWS.
-    writing: u32,
+    /// The call in flight changes something at AWS.
+    writing: bool,
     pub(crate) failures: u32,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) seed: u64,
@@ -48,7 +48,7 @@ impl Attempts {
             next,
             in_flight: false,
             over: false,
-            writing: 0,
+            writing: false,
             failures: 0,
             last_failure: None,
             seed,
@@ -72,18 +72,17 @@ impl Attempts {
 
     pub(super) fn begin(&mut self, now: BootInstant, writes: bool) {
         self.in_flight = true;
-        self.writing += u32::from(writes);
+        self.writing = writes;
         self.begun_at = now;
     }
 
     /// Tells whether a call is in flight that changes something at AWS.
     pub(crate) fn is_writing(&self) -> bool {
-        self.writing > 0
+        self.writing
     }
 
     pub(crate) fn was_answered(&mut self) {
-        self.in_flight = false;
-        self.writing = self.writing.saturating_sub(1);
+        (self.in_flight, self.writing) = (false, false);
     }
 
     /// Moves the next call to `until`, never to an earlier instant.
@@ -105,7 +104,6 @@ impl Attempts {
     }
 
     pub(crate) fn succeeded(&mut self, next: BootInstant) {
-        self.in_flight = false;
         self.failures = 0;
         self.last_failure = None;
         self.next = next;
@@ -128,7 +126,6 @@ impl Attempts {
     }
 
     pub(crate) fn failed(&mut self, now: BootInstant, failure: Failure) {
-        self.in_flight = false;
         self.failures = self.failures.saturating_add(1);
         self.next = now
             + match self.patience {
@@ -170,5 +167,21 @@ impl Attempts {
             (None, true) => NOT_ANSWERED.to_owned(),
             (None, false) => TIME_WAS_UP.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duty_that_begins_again_waits_for_the_answer_to_its_write() {
+        let now = BootInstant::default();
+        let mut attempts = Attempts::new(DutyId::Ask, now, 0);
+        attempts.begin(now, true);
+        attempts.begins_again(now);
+        assert!(attempts.is_writing() && !attempts.is_due(now), "a read that is answered would hide the write");
+        attempts.was_answered();
+        assert!(!attempts.is_writing() && attempts.is_due(now));
     }
 }

@@ -213,7 +213,6 @@ impl AskLaunch {
             let message = self.errors.join(", ");
             self.attempts.failed(now, Failure::of(FailureKind::Rejected, message));
         } else {
-            self.attempts.in_flight = false;
             self.attempts.next = now + NOTED_WITHIN;
         }
         let market = self.launch.attempt(self.attempt).map(|attempt| attempt.market);
