@@ -107,7 +107,7 @@ impl AutoScaling {
     /// the instance in its target groups.
     pub async fn attach_instances(&self, group: &str, instance_id: &InstanceId) -> Result<(), Failure> {
         let call = self.client.attach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// Detaches the instance. Without `decrement` the group launches another at once. The group deregisters the
@@ -120,7 +120,7 @@ impl AutoScaling {
     ) -> Result<(), Failure> {
         let call = self.client.detach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
         let call = call.should_decrement_desired_capacity(decrement);
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// Runs the termination hooks; without `decrement` the group launches another.
@@ -131,7 +131,7 @@ impl AutoScaling {
     ) -> Result<(), Failure> {
         let call = self.client.terminate_instance_in_auto_scaling_group().instance_id(instance_id.as_str());
         let call = call.should_decrement_desired_capacity(decrement);
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// Adds this capacity to the group now. AWS answers after EC2 has launched (seconds), with instance ids or errors.
@@ -158,14 +158,14 @@ impl AutoScaling {
     ) -> Result<(), Failure> {
         let call = self.client.complete_lifecycle_action().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
-        self.caller.call(call.lifecycle_action_result(result.as_str()).send()).await.map(drop)
+        self.caller.accepted(call.lifecycle_action_result(result.as_str()).send()).await
     }
 
     /// Starts the hook's heartbeat timeout again.
     pub async fn record_lifecycle_action_heartbeat(&self, action: LifecycleAction<'_>) -> Result<(), Failure> {
         let call = self.client.record_lifecycle_action_heartbeat().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// The launch templates of a group; empty where it has a launch configuration.

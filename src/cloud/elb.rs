@@ -134,7 +134,7 @@ impl Elb {
     ) -> Result<(), Failure> {
         let call = self.client.deregister_targets().target_group_arn(target_group.as_str());
         let call = call.set_targets(Some(descriptions(targets, zone)));
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// Calls RegisterTargets. If the instance is not `running` AWS answers `InvalidTarget`.
@@ -146,7 +146,7 @@ impl Elb {
     ) -> Result<(), Failure> {
         let call = self.client.register_targets().target_group_arn(target_group.as_str());
         let call = call.set_targets(Some(descriptions(targets, zone)));
-        self.caller.call(call.send()).await.map(drop)
+        self.caller.accepted(call.send()).await
     }
 
     /// The health of these targets, a row each: a target that is not in the group is `unused`. An empty list means

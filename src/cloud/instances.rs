@@ -118,7 +118,7 @@ impl Ec2 {
 
     /// Sets tags of an instance or a fleet. An existing tag gets the new value.
     pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)]) -> Result<(), Failure> {
-        self.caller.call(self.creating_tags(resource, tags).send()).await.map(drop)
+        self.caller.accepted(self.creating_tags(resource, tags).send()).await
     }
 
     /// Tells whether CreateTags would be allowed.
@@ -133,7 +133,7 @@ impl Ec2 {
 
     /// Deletes tags, whatever their values. AWS answers success for absent tags.
     pub async fn delete_tags(&self, resource: &str, keys: &[&str]) -> Result<(), Failure> {
-        self.caller.call(self.deleting_tags(resource, keys).send()).await.map(drop)
+        self.caller.accepted(self.deleting_tags(resource, keys).send()).await
     }
 
     /// Tells whether DeleteTags would be allowed.
@@ -148,7 +148,7 @@ impl Ec2 {
 
     /// Terminates this instance, when it is to end in any case.
     pub async fn terminate_instances(&self, id: &InstanceId) -> Result<(), Failure> {
-        self.caller.call(self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
+        self.caller.accepted(self.client.terminate_instances().instance_ids(id.as_str()).send()).await
     }
 
     /// Tells whether TerminateInstances would be allowed.
