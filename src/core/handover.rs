@@ -158,14 +158,15 @@ impl Handover {
         // The deadline of a drill was our own choice, so the notice's deadline replaces it.
         let is_drill = !incident.signal.is_real();
         let was_open = incident.is_open() || is_drill;
-        let is_news = is_drill || (incident.signal != Signal::Notice && incident.time != time);
+        let is_new = incident.signal != Signal::Notice && incident.time.is_none() && time.is_some();
+        let is_news = is_drill || is_new;
         incident.deadline = if was_open { deadline } else { incident.deadline.min(deadline) };
         if incident.signal != Signal::Notice {
             incident.id.action = Some(action);
             incident.time = time;
             incident.start.owner_sees = Signal::Notice;
         }
-        // A termination that the group began by itself goes on to end by the group's hooks.
+        // A termination that the group began by itself goes on to complete the group's hooks.
         if incident.signal != Signal::LifecycleState {
             incident.signal = Signal::Notice;
         }

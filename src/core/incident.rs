@@ -223,7 +223,7 @@ impl Incident {
 
     /// Tells whether the group terminates this instance, and no notice says when it ends.
     pub(crate) fn ends_by_group(&self) -> bool {
-        self.is_terminating() && self.signal != Signal::Notice
+        self.is_terminating() && self.signal != Signal::Notice && self.time.is_none()
     }
 
     /// The deadline, if an interruption is announced.

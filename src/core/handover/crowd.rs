@@ -175,9 +175,8 @@ impl Crowd {
     /// Puts off the first of the looks that nobody waits for, over as long as the fellows' looks take together. This
     /// needs no throttled call.
     pub(super) fn spread_first(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
-        if let Some(fellows) = self.fellows {
-            let known = Crowd { fellows: Some(fellows), ..*self };
-            attempts.postpone(since + known.fair_pause(bucket).mul_f64(fraction(attempts.seed)));
+        if self.fellows.is_some() {
+            attempts.postpone(since + self.fair_pause(bucket).mul_f64(fraction(attempts.seed)));
         }
     }
 

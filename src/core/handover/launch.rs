@@ -142,6 +142,7 @@ impl AskLaunch {
 
     fn refused(&mut self, now: BootInstant, of_the_pool: bool) -> Asked {
         let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+        self.not_found = false;
         let market = self.launch.attempt(self.attempt).map_or(Market::Spot, |attempt| attempt.market);
         match self.way {
             LaunchWay::Fleet if !of_the_pool => {

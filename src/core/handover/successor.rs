@@ -414,7 +414,7 @@ impl SuccessorDuties {
         // None of them is dead, or it would not have been found.
         let _ = match &mut self.watch {
             Some(watch) => {
-                watch.add(&instances);
+                watch.add(now, &instances);
                 watch.learn(now, instances, situation.incident)
             }
             None => {

@@ -67,10 +67,11 @@ impl Watch {
     }
 
     /// Watches more successors, which have shown.
-    pub(super) fn add(&mut self, instances: &[Instance]) {
+    pub(super) fn add(&mut self, now: BootInstant, instances: &[Instance]) {
         let new = instances.iter().map(|instance| &instance.instance_id).filter(|id| !self.ids.contains(id));
         self.ids.extend(new.cloned().collect::<Vec<_>>());
         self.looks = 0;
+        self.attempts.next = self.attempts.next.min(now + growing(&PAUSES, 0));
     }
 
     pub(super) fn id(&self) -> Option<InstanceId> {

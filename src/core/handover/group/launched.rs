@@ -1,5 +1,6 @@
 //! The answers to LaunchInstances, and the way on where AWS refuses it.
 
+use super::exit::{Left, LeftBy};
 use super::launch_first::{Doubt, Failed, has_grown};
 use super::stage::{Reason, Stage};
 use super::{ASK_AGAIN_AFTER, AskGroup, LOOK_EVERY};
@@ -84,7 +85,12 @@ impl AskGroup {
                 self.remark = self.launch.remark_on_staying(&self.group.name).or(self.remark.take());
                 self.go_on(now + pause, Stage::Stay)
             }
-            Reason::Announced | Reason::Terminated => self.go_on(now, Stage::Exit { decrement: false }),
+            Reason::Announced => self.go_on(now, Stage::Exit { decrement: false }),
+            // The group takes this instance out by itself.
+            Reason::Terminated => {
+                self.go_on(now, Stage::Done(Left { at: now, by: LeftBy::Itself }));
+                Asked::Left
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ impl SuccessorDuties {
             return alone(what.to_owned()).chain(hooks).collect();
         }
         if !self.plan.has_successor() {
-            return alone(self.plan.to_string()).collect();
+            return alone(self.plan.to_string()).chain(hooks).collect();
         }
         let asked = match &self.ask {
             Some(ask) => ask.report(begun_at),

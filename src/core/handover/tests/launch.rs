@@ -513,3 +513,33 @@ fn a_successor_that_serves_runs_though_ec2_does_not_know_it_yet() {
         assert!(run.handover.incident().has_reached(MilestoneKind::SuccessorRunning), "{}", run.outcome());
     }
 }
+
+#[test]
+fn a_token_that_is_refused_late_leaves_no_trace_for_the_call_after_it() {
+    let mut run = Launching::new();
+    let (mut held, mut tokens) = (false, Vec::new());
+    for now in (0..90_000).step_by(100) {
+        for due in run.handover.due(at(now)) {
+            let answer = match &due.call {
+                // AWS is at work, and its last answer comes after the search has found nothing.
+                Call::CreateFleet { .. } if now < 58_000 => launched_by_aws(&[], &[]),
+                Call::CreateFleet { .. } if tokens.is_empty() => {
+                    held = true;
+                    continue;
+                }
+                Call::CreateFleet { client_token, .. } | Call::RunInstances { client_token, .. } => {
+                    tokens.push((now, client_token.clone()));
+                    Answer::Failed(Failure::unanswered("no answer"))
+                }
+                other => other_calls(other),
+            };
+            run.handover.answered(at(now), due.duty, answer);
+        }
+        if now == 75_000 {
+            assert!(held, "a repeat is on its way");
+            run.handover.answered(at(now), DutyId::Ask, refusal("InvalidParameter"));
+        }
+    }
+    let first = &tokens.first().expect("another way to launch").1;
+    assert!(first.ends_with("-run") && tokens.iter().all(|(_, token)| token == first), "{tokens:?}");
+}

@@ -357,3 +357,21 @@ fn the_successor_that_the_process_before_has_asked_for_is_followed() {
     let outcome = told.handover.outcome().expect("the end");
     assert!(!outcome.complete, "{outcome:#?}");
 }
+
+#[test]
+fn a_notice_while_the_group_terminates_is_told_once_and_ends_the_handover() {
+    let mut incident = incident_of(US, Action::Terminate, 3_600_000);
+    (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+    let mut handover = Handover::begin(incident, HandoverSettings::default(), LookedUp::default(), at(0));
+    let told = |handover: &Handover| {
+        let milestones = handover.incident().milestones.iter();
+        milestones.filter(|it| it.milestone == MilestoneKind::Noticed).count()
+    };
+    let before = told(&handover);
+    for shift in 0..5 {
+        let time = epoch() + Duration::from_secs(121 + shift);
+        handover.noticed(Action::Terminate, Some(time), at(121_000), at(1_000 + shift));
+    }
+    assert!(told(&handover) <= before + 1, "{:#?}", handover.incident().milestones);
+    assert_eq!(handover.ends_by(), Some(at(121_000)));
+}
