@@ -18,6 +18,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::names::{Names, on_a_thread};
 
+/// A connection whose other end has not acknowledged a packet for so long is dead: a firewall may have forgotten it. Without
+/// this limit a launch waits for its whole time on it. The kernel's own probes of an idle connection end it so, too.
+const UNACKNOWLEDGED_AT_MOST: Duration = Duration::from_secs(3);
+
 /// Makes a client without a connection. `trusted` is `None` for plain HTTP. Without `names` it asks the system's
 /// resolver each time. `connect_limit` covers the name, the proxy and TLS together, for all addresses of a host.
 pub fn client(
@@ -26,7 +30,7 @@ pub fn client(
     connect_limit: Duration,
 ) -> anyhow::Result<Client> {
     let builder = Client::builder().http1_only().redirect(Policy::none()).retry(reqwest::retry::never()).referer(false);
-    let builder = builder.connect_timeout(connect_limit);
+    let builder = builder.connect_timeout(connect_limit).tcp_user_timeout(UNACKNOWLEDGED_AT_MOST);
     // reqwest reads the variables also without its feature `system-proxy`.
     let builder = if trusted.is_some() { builder } else { builder.no_proxy() };
     let builder = if let Some(names) = names { builder.dns_resolver(names) } else { builder };
