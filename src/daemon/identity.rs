@@ -8,6 +8,7 @@ use super::Daemon;
 use super::events::{Event, Purpose};
 use super::identify::{self, Connected, IDENTIFY};
 use super::options::Options;
+use super::preparation::Preparation;
 use crate::core::life::Life;
 use crate::core::model::{BootInstant, Identity, LifeCycle};
 use crate::core::retry;
@@ -56,6 +57,10 @@ impl Daemon {
             identity.instance_id, identity.region, known.instance_id, known.region
         );
         (self.another, self.life) = (None, None);
+        // What is known of the other instance, or still on its way, is not this one's.
+        self.forget_tasks_of_life();
+        self.preparation = Preparation::new(self.options.config.leave.when, now);
+        self.prepared_lines(&[]);
         false
     }
 
@@ -79,7 +84,7 @@ impl Daemon {
         (self.identify, self.identify_failures) = (self.reconnect && connected.is_none(), 0);
         let mut record = Ok(None);
         if let Some(connected) = connected {
-            if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
+            if std::mem::take(&mut self.reconnect) || self.aws.is_none() || self.life.is_none() {
                 self.aws = Some(Arc::new(connected.aws));
             }
             record = connected.record;
@@ -111,5 +116,59 @@ impl Daemon {
         self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
         self.begin_drill();
         self.tell_early_signals();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cloud::elb::FoundRegistrations;
+    use crate::core::config::Config;
+    use crate::core::model::{InstanceId, Registration, TargetGroupArn, TargetType};
+    use crate::host::files::Files;
+
+    fn daemon() -> Daemon {
+        let files = Files::new(Some("/nowhere/state"), Some("/nowhere/run"));
+        let (config, metadata_endpoint) = (Config::default(), Some("http://127.0.0.1:9".to_owned()));
+        Daemon::new(Options { config, dry_run: false, metadata_endpoint, files, webhook: None, drill: None })
+            .expect("a daemon")
+    }
+
+    fn identity(id: &str) -> Identity {
+        Identity { instance_id: InstanceId::new(id), region: "eu-west-1".into(), ..Identity::default() }
+    }
+
+    fn found() -> FoundRegistrations {
+        let web = TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0");
+        let registrations = vec![Registration::new(web, TargetType::Instance, Vec::new())];
+        FoundRegistrations { registrations, ..FoundRegistrations::default() }
+    }
+
+    #[tokio::test]
+    async fn another_instance_knows_nothing_of_the_one_before() {
+        let mut daemon = daemon();
+        daemon.identified(Ok((identity("i-one"), None)));
+        daemon.preparation.scanned(Ok(found()), Duration::ZERO, boot::now());
+        assert!(daemon.preparation.known().registrations.is_some());
+        daemon.begin(Purpose::Scan, async { Event::Scanned(Ok(found()), Duration::ZERO) });
+        for _ in 0..2 {
+            daemon.identified(Ok((identity("i-two"), None)));
+        }
+        assert_eq!(daemon.life.as_ref().map(|life| life.identity().instance_id.as_str()), Some("i-two"));
+        assert_eq!(daemon.preparation.known().registrations, None);
+        let late = daemon.tasks.join_next_with_id().await.expect("a scan of the one before");
+        daemon.joined(late);
+        assert_eq!(daemon.preparation.known().registrations, None, "nor what is still on its way");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_died_wakes_nobody_before_its_pause_is_over() {
+        let mut daemon = daemon();
+        (daemon.look_history.looks, daemon.next_look) = (1, boot::now() + Duration::from_secs(60));
+        daemon.deaths.died(Purpose::Identify, boot::now());
+        let pause = daemon.wake().since(boot::now());
+        assert!(pause > Duration::from_millis(500), "{pause:?}");
     }
 }

@@ -118,39 +118,8 @@ struct Daemon {
 ///
 /// # Errors
 /// Only at start-up: the metadata's address is no URL, or the metrics cannot be set up.
-pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<DaemonEnd> {
-    let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
-    let now = boot::now();
-    info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
-    let publisher = Publisher::new(&options);
-    let mut daemon = Daemon {
-        imds: Arc::new(imds),
-        clock: Clock::default(),
-        boot_id: boot::id(),
-        look_history: LookHistory::default(),
-        next_look: now,
-        last_pass: now,
-        identify: true,
-        identify_at: now,
-        identify_failures: 0,
-        another: None,
-        reconnect: false,
-        aws: None,
-        preparation: Preparation::new(options.config.leave.when, now),
-        early_signals: EarlySignals::default(),
-        life: None,
-        watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
-        publisher,
-        measures: Measures::begin(options.config.metrics.listen, now)?,
-        notifier: Notifier::new(options.webhook.take()),
-        tasks: JoinSet::new(),
-        purposes: HashMap::new(),
-        deaths: DeadTasks::default(),
-        credentials: CredentialsState::default(),
-        stopping: false,
-        drill_is_called_off: false,
-        options,
-    };
+pub async fn run(options: Options, signals: &mut Signals) -> anyhow::Result<DaemonEnd> {
+    let mut daemon = Daemon::new(options)?;
     daemon.publisher.systemd().ready();
     daemon.publisher.say("watching; finding out who this instance is");
     daemon.watch(signals).await;
@@ -166,6 +135,41 @@ pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<
 }
 
 impl Daemon {
+    fn new(mut options: Options) -> anyhow::Result<Daemon> {
+        let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
+        let now = boot::now();
+        info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
+        let publisher = Publisher::new(&options);
+        Ok(Daemon {
+            imds: Arc::new(imds),
+            clock: Clock::default(),
+            boot_id: boot::id(),
+            look_history: LookHistory::default(),
+            next_look: now,
+            last_pass: now,
+            identify: true,
+            identify_at: now,
+            identify_failures: 0,
+            another: None,
+            reconnect: false,
+            aws: None,
+            preparation: Preparation::new(options.config.leave.when, now),
+            early_signals: EarlySignals::default(),
+            life: None,
+            watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
+            publisher,
+            measures: Measures::begin(options.config.metrics.listen, now)?,
+            notifier: Notifier::new(options.webhook.take()),
+            tasks: JoinSet::new(),
+            purposes: HashMap::new(),
+            deaths: DeadTasks::default(),
+            credentials: CredentialsState::default(),
+            stopping: false,
+            drill_is_called_off: false,
+            options,
+        })
+    }
+
     async fn watch(&mut self, signals: &mut Signals) {
         loop {
             self.notice_a_standstill();
@@ -393,9 +397,9 @@ impl Daemon {
     }
 
     fn wake(&self) -> BootInstant {
-        let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
-        let busy = self.is_running(Purpose::Identify) || self.is_running(Purpose::Look);
-        let identify = (self.identify && !busy).then_some(self.identify_at);
+        let look = self.begins_at(Purpose::Look, self.next_look);
+        let is_wanted = self.identify && look.is_some();
+        let identify = self.begins_at(Purpose::Identify, self.identify_at).filter(|_| is_wanted);
         let life = self.life.as_ref().and_then(Life::wake);
         let far = boot::now() + Duration::from_secs(1);
         [look, identify, life, self.notifier.wake()].into_iter().flatten().min().unwrap_or(far).min(far)

@@ -1,7 +1,7 @@
 //! Publishes the daemon's state: milestones in the log, the record, the status, the flags, systemd's line.
 //!
 //! Invariant: nothing here is in the way. One task at a time writes a file, always with the newest state; a failed
-//! write is reported once and changes nothing. While nothing happens only the status is written, every [`IDLE_WRITE`]:
+//! write is reported once, and made again after a pause. While nothing happens only the status is written, every [`IDLE_WRITE`]:
 //! its age tells whether anybody is there.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use super::events::Purpose;
 use super::options::Options;
 use super::outlook;
 use super::write::{WriteRecord, WriteRuntime};
@@ -49,8 +50,10 @@ pub(super) struct Publisher {
     /// The idle sentence.
     watching: String,
     is_dirty: bool,
-    /// The record is to be written once no write of it is under way.
-    record_waits: bool,
+    /// The flags or the status could not be written: they are written again with the next status.
+    is_unwritten: bool,
+    /// The instant from which the record is to be written: it has changed, or could not be written.
+    record_from: Option<BootInstant>,
     said_failures: BTreeSet<String>,
 }
 
@@ -88,7 +91,8 @@ impl Publisher {
             is_drained: false,
             watching: "watching".to_owned(),
             is_dirty: true,
-            record_waits: false,
+            is_unwritten: false,
+            record_from: None,
             said_failures: BTreeSet::new(),
         }
     }
@@ -185,10 +189,7 @@ impl Publisher {
             }
         }
         self.take_state(life);
-        if self.record.as_ref() != life.incident_to_write() {
-            self.record = life.incident_to_write().cloned();
-            self.is_dirty = true;
-        }
+        self.take_record(life.incident_to_write());
         self.status.handover = life.incident().cloned();
         let handover = life.handover().filter(|_| self.status.state == Standing::HandingOver);
         let reports = handover.map(Handover::reports).unwrap_or_default();
@@ -199,6 +200,13 @@ impl Publisher {
             self.is_drained = flags.drained;
         }
         milestones
+    }
+
+    fn take_record(&mut self, record: Option<&Incident>) {
+        if self.record.as_ref() != record {
+            self.record = record.cloned();
+            (self.is_dirty, self.record_from) = (true, Some(boot::now()));
+        }
     }
 
     fn take_state(&mut self, life: &Life) {
@@ -239,21 +247,25 @@ impl Publisher {
         if self.is_dry_run {
             return None;
         }
-        let pause = if self.status.state == Standing::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
-        let is_old = boot::now().since(self.status.written.boot) >= pause;
+        let is_old = boot::now().since(self.status.written.boot) >= self.pause();
         if is_writing || !(self.is_dirty || is_old) {
             return None;
         }
-        let is_dirty = std::mem::take(&mut self.is_dirty);
-        self.record_waits |= is_dirty;
+        let is_whole = std::mem::take(&mut self.is_dirty) | std::mem::take(&mut self.is_unwritten);
         let write = self.write_runtime();
-        Some(if is_dirty { write } else { WriteRuntime { notice_stands: None, ..write } })
+        Some(if is_whole { write } else { WriteRuntime { notice_stands: None, ..write } })
+    }
+
+    /// The pause until the status is written though nothing has changed, and after a write that failed.
+    fn pause(&self) -> Duration {
+        if self.status.state == Standing::HandingOver { BUSY_WRITE } else { IDLE_WRITE }
     }
 
     /// The write of the record, if a change is not in the file yet.
     pub(super) fn record_due(&mut self, is_writing: bool) -> Option<WriteRecord> {
-        let record = self.record.as_ref().filter(|_| self.record_waits && !is_writing && !self.is_dry_run)?;
-        self.record_waits = false;
+        let waits = self.record_from.is_none_or(|from| boot::now() < from);
+        let record = self.record.as_ref().filter(|_| !waits && !is_writing && !self.is_dry_run)?;
+        self.record_from = None;
         Some(WriteRecord { files: self.files.clone(), record: record.clone() })
     }
 
@@ -267,8 +279,16 @@ impl Publisher {
         }
     }
 
-    /// Reports the files that could not be written, each once.
-    pub(super) fn written(&mut self, failures: &[String]) {
+    /// Reports the files that could not be written, each once, and has them written again.
+    pub(super) fn written(&mut self, write: Purpose, failures: &[String]) {
+        if failures.is_empty() {
+            return;
+        }
+        if write == Purpose::WriteRecord {
+            self.record_from.get_or_insert(boot::now() + self.pause());
+        } else {
+            self.is_unwritten = true;
+        }
         for failure in failures {
             let file = failure.split(':').next().unwrap_or_default().to_owned();
             if self.said_failures.insert(file) {
@@ -283,7 +303,7 @@ impl Publisher {
 
     pub(super) fn last(&mut self) -> Option<(WriteRuntime, Option<WriteRecord>)> {
         self.status.ended = Some(Timestamp::now());
-        self.record_waits = true;
+        self.record_from = Some(boot::now());
         let record = self.record_due(false);
         (!self.is_dry_run).then(|| (self.write_runtime(), record))
     }
@@ -338,8 +358,7 @@ mod tests {
     use crate::core::incident::Start;
     use crate::core::model::{IncidentId, InstanceId, Signal};
 
-    #[test]
-    fn a_disk_that_does_not_take_the_record_holds_up_neither_flags_nor_status() {
+    fn publisher() -> Publisher {
         let files = Files::new(Some("/nowhere/state"), Some("/nowhere/run"));
         let options = Options {
             config: Config::default(),
@@ -349,20 +368,51 @@ mod tests {
             webhook: None,
             drill: None,
         };
-        let mut publisher = Publisher::new(&options);
-        publisher.record = Some(record());
+        Publisher::new(&options)
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_holds_up_nothing_on_the_other() {
+        let mut publisher = publisher();
+        publisher.take_record(Some(&record()));
         publisher.notice_stands();
         assert!(publisher.due(false).is_some_and(|write| write.notice_stands == Some(true)));
         assert!(publisher.record_due(false).is_some());
         // The record's write goes on and on; something changes.
-        (publisher.is_drained, publisher.is_dirty) = (true, true);
+        publisher.take_record(Some(&Incident { recommended: true, ..record() }));
+        publisher.is_drained = true;
         assert!(publisher.due(false).is_some_and(|write| write.is_drained));
         assert!(publisher.record_due(true).is_none());
         assert!(publisher.due(false).is_none());
         // It has come to its end: the change is to be in it.
         assert!(publisher.record_due(false).is_some());
         assert!(publisher.record_due(false).is_none());
+        // Now the flags are being written, and the record changes.
+        publisher.take_record(Some(&record()));
+        assert!(publisher.due(true).is_none());
+        assert!(publisher.record_due(false).is_some());
         assert!(publisher.last().is_some_and(|(_, record)| record.is_some()));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_again_after_a_pause() {
+        let mut publisher = publisher();
+        publisher.take_record(Some(&record()));
+        publisher.notice_stands();
+        assert!(publisher.due(false).is_some() && publisher.record_due(false).is_some());
+        publisher.written(Purpose::Write, &["the notice flag: no space".to_owned()]);
+        publisher.written(Purpose::WriteRecord, &["handover.json: no space".to_owned()]);
+        assert!(publisher.due(false).is_none() && publisher.record_due(false).is_none(), "not at once");
+        assert!(publisher.record_from.is_some_and(|from| from <= boot::now() + IDLE_WRITE));
+        (publisher.status.written.boot, publisher.record_from) =
+            (BootInstant::default(), publisher.record_from.map(|_| BootInstant::default()));
+        assert!(publisher.due(false).is_some_and(|write| write.notice_stands == Some(true)), "the flags too");
+        assert!(publisher.record_due(false).is_some());
+        publisher.written(Purpose::Write, &[]);
+        publisher.written(Purpose::WriteRecord, &[]);
+        publisher.status.written.boot = BootInstant::default();
+        assert!(publisher.due(false).is_some_and(|write| write.notice_stands.is_none()), "the status alone");
+        assert!(publisher.record_due(false).is_none());
     }
 
     fn record() -> Incident {

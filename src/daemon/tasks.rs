@@ -30,28 +30,38 @@ impl Daemon {
         !self.is_running(purpose) && !self.deaths.is_paused(purpose, now)
     }
 
+    /// The instant at which work that is due at `at` begins; `None` while it is under way.
+    pub(super) fn begins_at(&self, purpose: Purpose, at: BootInstant) -> Option<BootInstant> {
+        let paused_until = self.deaths.paused_until(purpose);
+        (!self.is_running(purpose)).then(|| paused_until.map_or(at, |until| until.max(at)))
+    }
+
+    /// Forgets what is under way for the life that ends: its results are dropped.
+    pub(super) fn forget_tasks_of_life(&mut self) {
+        let is_of_life = |purpose: &Purpose| {
+            matches!(purpose, Purpose::Prepare | Purpose::Scan | Purpose::Renew | Purpose::Call { .. })
+        };
+        self.purposes.retain(|_, purpose| !is_of_life(purpose));
+    }
+
     pub(super) fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
         let (id, event) = match joined {
             Ok((id, event)) => (id, Some(event)),
             Err(died) => (died.id(), None),
         };
-        let purpose = self.purposes.remove(&id);
-        match (&event, purpose) {
-            (Some(_), Some(purpose)) => self.deaths.ended(purpose),
-            (None, Some(purpose)) => self.died(purpose),
-            (_, None) => {}
-        }
-        match (event, purpose) {
-            (Some(Event::Looked(looked)), _) => self.looked(looked),
-            (Some(Event::Identified(result)), _) => self.identified(result),
-            (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
-            (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
-            (Some(Event::Renewed(result)), _) => self.preparation.rounds.renewed(&result, boot::now()),
-            (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
-            (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
-            (Some(Event::Posted(result)), _) => self.posted(result),
-            (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
-            (None, _) => {}
+        let Some(purpose) = self.purposes.remove(&id) else { return };
+        let Some(event) = event else { return self.died(purpose) };
+        self.deaths.ended(purpose);
+        match event {
+            Event::Looked(looked) => self.looked(looked),
+            Event::Identified(result) => self.identified(result),
+            Event::Prepared(findings) => self.prepared(*findings),
+            Event::Scanned(found, took) => self.scanned(found, took),
+            Event::Renewed(result) => self.preparation.rounds.renewed(&result, boot::now()),
+            Event::Glanced(glanced, at) => self.glanced(glanced, at),
+            Event::Answered(ticket, answer) => self.answered(ticket, answer),
+            Event::Posted(result) => self.posted(result),
+            Event::Written(failures) => self.publisher.written(purpose, &failures),
         }
     }
 
@@ -63,14 +73,16 @@ impl Daemon {
         }
         let failure = || Failure::unanswered("the task that was to do it died");
         match purpose {
-            Purpose::Look => self.next_look = self.deaths.paused_until(purpose).unwrap_or(now),
             Purpose::Identify => self.identified(Err("who this instance is: the task that asked died".to_owned())),
             Purpose::Prepare => self.preparation.rounds.schedule(Round::Incomplete, now),
             Purpose::Scan => self.scanned(Err(failure()), Duration::ZERO),
             Purpose::Renew => self.preparation.rounds.renewed(&Err(failure()), now),
             Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
             Purpose::Post => self.posted(Err(failure().into())),
-            Purpose::Glance | Purpose::Write | Purpose::WriteRecord => {}
+            Purpose::Write | Purpose::WriteRecord => {
+                self.publisher.written(purpose, &["files: the task that was to write them died".to_owned()]);
+            }
+            Purpose::Look | Purpose::Glance => {}
         }
     }
 }
