@@ -2,10 +2,14 @@
 //!
 //! Invariant: the handover does what is said here; a test of the real binary compares the calls.
 
+use std::collections::BTreeSet;
+
 use crate::core::config::{Leave, When};
 use crate::core::handover::{LookedUp, OnNotice, asked_in_a_drill};
 use crate::core::incident::{Closed, Incident};
-use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupState, Identity, LifeCycle, Registration};
+use crate::core::model::{
+    AutoScalingGroup, ExcessCapacity, GroupState, Identity, LifeCycle, Registration, TargetHealth,
+};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
 /// The facts before a drill.
@@ -29,11 +33,24 @@ pub struct Survey {
     pub not_in_the_policy: Vec<&'static str>,
 }
 
-/// The other targets that serve in a target group.
+/// The other targets that serve in a target group. They are none where all of them leave as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTargets {
     pub name: String,
     pub healthy: usize,
+}
+
+/// The ids of the other targets that get requests; `None` where this instance is out of service: its leaving costs
+/// nothing there. A handover counts the same way.
+pub(crate) fn others_that_serve(
+    registration: &Registration,
+    identity: &Identity,
+    rows: &[TargetHealth],
+) -> Option<BTreeSet<String>> {
+    let is_ours = |id: &str| identity.is_target(registration.target_type, id) || registration.holds(id);
+    let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
+    let serves = ours.iter().any(|row| !row.has_left());
+    serves.then(|| others.iter().filter(|row| row.gets_requests()).map(|row| row.target.id.clone()).collect())
 }
 
 /// One kind of call that changes something at AWS.
@@ -315,7 +332,9 @@ mod tests {
     use super::*;
     use crate::core::handover::tests::identity_of;
     use crate::core::incident::{Phase, Registrations, Start};
-    use crate::core::model::{BootInstant, IncidentId, InstanceId, Signal, TargetGroupArn, TargetType};
+    use crate::core::model::{
+        BootInstant, IncidentId, InstanceId, Signal, Target, TargetGroupArn, TargetState, TargetType,
+    };
 
     fn in_group(name: &str) -> Registration {
         let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
@@ -351,5 +370,25 @@ mod tests {
         assert!(!is_refused(survey(Closed::StayedOut, &[], "next boot")), "it came into service with the boot");
         assert!(is_refused(survey(Closed::Terminated, &[], "boot")), "it has asked for its own end");
         assert!(!is_refused(survey(Closed::Reinstated, &[], "boot")));
+    }
+
+    #[test]
+    fn others_are_counted_as_a_handover_counts_them() {
+        let target = |id: &str| Target { id: id.into(), port: 80 };
+        let row = |id: &str, state: TargetState, reason: Option<&str>| TargetHealth {
+            target: target(id),
+            state,
+            reason: reason.map(str::to_owned),
+        };
+        let mut web = in_group("web");
+        (web.target_type, web.targets) = (TargetType::Ip, [target("2001:db8::7")].into_iter().collect());
+        let others = |rows: &[TargetHealth]| others_that_serve(&web, &identity_of("i-us"), rows);
+        let ours = || row("2001:db8:0:0:0:0:0:7", TargetState::Healthy, None);
+        let shifted = row("2001:db8::8", TargetState::Healthy, Some("zonal_shift_active"));
+        assert_eq!(others(&[ours(), shifted]), Some(BTreeSet::new()));
+        let serves = row("2001:db8::9", TargetState::Healthy, None);
+        assert_eq!(others(&[ours(), serves.clone()]), Some(BTreeSet::from(["2001:db8::9".to_owned()])));
+        let not_in_use = row("2001:db8::7", TargetState::Unused, Some("Target.NotInUse"));
+        assert_eq!(others(&[not_in_use, serves]), None, "it serves nothing there");
     }
 }

@@ -43,12 +43,14 @@ use crate::core::retry::Failure;
 
 use course::{News, seed};
 use crowd::Crowd;
+pub(crate) use crowd::FEW;
 use duties::Duties;
 pub(crate) use facts::time_to_drain;
 use facts::{ALONE_AT_MOST, Facts, LAST_CALLS};
 use leave::Leave;
 use manner::Manner;
 pub(crate) use manner::{HandoverSettings, LookedUp, OnNotice};
+pub(crate) use other_targets::{one_stays, tags_of};
 use successor::SuccessorDuties;
 pub(crate) use words::{asked_at_a_notice, asked_in_a_drill};
 

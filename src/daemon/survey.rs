@@ -1,7 +1,7 @@
 //! The survey before a drill: everything that the drill goes by is looked up, and nothing is written.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -9,19 +9,20 @@ use super::identify::{self, Connected};
 use super::log_line::LogLine;
 use super::options::Options;
 use super::parties::Parties;
+use super::perform;
 use super::preparation::Preparation;
 use super::prepare;
-use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
 use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
-use crate::core::drill::{OtherTargets, Survey};
-use crate::core::handover::LookedUp;
-use crate::core::model::{Registration, TargetGroupArn};
+use crate::core::call::Answer;
+use crate::core::drill::{OtherTargets, Survey, others_that_serve};
+use crate::core::handover::{FEW, LookedUp, one_stays, tags_of};
+use crate::core::model::{Registration, TargetGroupArn, TargetType};
 use crate::core::plan::Plan;
 use crate::core::policy;
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, FailureKind};
 use crate::host::boot;
 
 /// Looks everything up that a drill goes by, and writes nothing.
@@ -37,10 +38,11 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     let notice = imds.instance_action().await.context("failed to look whether a notice stands")?.body;
     let lifecycle_state = imds.target_lifecycle_state().await.context("failed to look at the lifecycle state")?.body;
     let (imds, aws, config) = (Arc::new(imds), Arc::new(aws), Arc::new(options.config.clone()));
-    let known = find_all(options, Parties::new(aws.clone(), imds, identity.clone(), config)).await?;
+    let asked = Parties::new(aws.clone(), imds, identity.clone(), config);
+    let known = find_all(options, asked.clone()).await?;
     let mut others = Vec::new();
     for registration in known.registrations.iter().flatten() {
-        others.push(other_targets(&aws, registration).await.with_context(|| {
+        others.extend(other_targets(&asked, registration).await.with_context(|| {
             format!(
                 "failed to look at the health of {}: whether it can spare this instance is not known",
                 registration.name()
@@ -107,13 +109,25 @@ async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedU
     )
 }
 
-/// Counts the other targets that serve in a target group.
-async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
-    let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone).await?;
-    let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
-    let healthy = rows.iter().filter(|row| registration.is_served(row) && !ours(&row.target.id));
-    let mut ids: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(OtherTargets { name: registration.name().to_owned(), healthy: ids.len() })
+/// Counts the other targets that serve in a target group and do not leave as well.
+async fn other_targets(asked: &Parties, registration: &Registration) -> Result<Option<OtherTargets>, Failure> {
+    let rows = asked.aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone).await?;
+    let Some(others) = others_that_serve(registration, &asked.identity, &rows) else { return Ok(None) };
+    let (name, others) = (registration.name().to_owned(), Vec::from_iter(others));
+    let stay = match others.len() {
+        1..=FEW => stay(asked, registration.target_type, &others).await?,
+        _ => true,
+    };
+    Ok(Some(OtherTargets { name, healthy: if stay { others.len() } else { 0 } }))
+}
+
+/// Tells whether one of these targets stays, as far as IAM lets us see.
+async fn stay(asked: &Parties, target_type: TargetType, others: &[String]) -> Result<bool, Failure> {
+    let call = tags_of(target_type, others);
+    let limit = call.limit(Duration::MAX);
+    match perform::perform(asked.clone(), call, Vec::new(), limit).await {
+        Answer::Instances(instances) => Ok(one_stays(target_type, &asked.identity.instance_id, others, &instances)),
+        Answer::Failed(failure) if failure.kind != FailureKind::Denied => Err(failure),
+        _ => Ok(true),
+    }
 }

@@ -2,7 +2,8 @@
 //! is as before but for what was announced.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -145,6 +146,40 @@ fn is_refused_where_nobody_else_serves_unless_it_is_forced() {
     let mut forced = scenario.drill(&["--yes", "--force"]);
     assert_eq!(forced.wait().code(), Some(0), "{}", forced.lines().join("\n"));
     as_before(&scenario, &before, &forced);
+}
+
+/// Sets the leaving tag of another instance, as its own daemon does.
+fn leaves_as_well(scenario: &Scenario, id: &str) {
+    let address = scenario.sim.aws_endpoint().trim_start_matches("http://").to_owned();
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let body = format!(
+        "Action=CreateTags&Version=2016-11-15&ResourceId.1={id}&Tag.1.Key=spot-relay%3Aleaving&Tag.1.Value=now"
+    );
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nX-Amz-Date: {date}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=AKIA/20260101/eu-west-1/ec2/aws4_request\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).expect("the simulator");
+    stream.write_all(request.as_bytes()).expect("it takes the request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn is_refused_where_all_others_leave_as_well() {
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
+    settled(&scenario);
+    let others: BTreeSet<String> = scenario.sim.targets("web").into_iter().map(|(id, _, _)| id).collect();
+    for other in others.iter().filter(|id| **id != scenario.sim.instance_id()) {
+        leaves_as_well(&scenario, other);
+    }
+    let mut drill = scenario.drill(&["--yes"]);
+    assert_eq!(drill.wait().code(), Some(1), "{}", drill.lines().join("\n"));
+    drill.wait_for_line("web has no other healthy target");
+    assert!(scenario.mark().is_none(), "nothing has begun");
 }
 
 #[test]

@@ -51,7 +51,7 @@ const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 /// If more others than this are healthy, some of them very likely stay, and their tags are not read.
-pub(super) const FEW: usize = 10;
+pub(crate) const FEW: usize = 10;
 /// The crowd never spaces looks further apart than this.
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);
 /// The number of fellows that is assumed if it is unknown.

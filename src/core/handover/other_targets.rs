@@ -68,6 +68,24 @@ enum Stage {
     Return,
 }
 
+/// The call that shows the tags of these targets.
+pub(crate) fn tags_of(target_type: TargetType, others: &[String]) -> Call {
+    match target_type {
+        TargetType::Instance => Call::DescribeInstances { instance_ids: others.iter().map(InstanceId::new).collect() },
+        TargetType::Ip => Call::DescribeInstancesByAddress { addresses: others.to_vec() },
+    }
+}
+
+/// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds is something
+/// else, and nobody knows that it leaves.
+pub(crate) fn one_stays(target_type: TargetType, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
+    let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
+    let is_held =
+        |address: &String| instances.iter().any(|it| it.addresses.iter().any(|held| is_same_id(held, address)));
+    let by_address = target_type == TargetType::Ip;
+    alive.any(|it| !it.tags.contains_key(LEAVING_TAG)) || (by_address && !others.iter().all(is_held))
+}
+
 /// Tells whether the owner takes this instance out of the group. Owners register instances, not addresses.
 pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGroupArn]) -> bool {
     registration.target_type == TargetType::Instance && goes_out_of.contains(&registration.target_group)
@@ -175,16 +193,6 @@ impl OtherTargets {
         self.attempts.succeeded(now.max(tagged_at));
     }
 
-    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds is something
-    /// else, and nobody knows that it leaves.
-    fn one_stays(&self, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
-        let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
-        let is_held =
-            |address: &String| instances.iter().any(|it| it.addresses.iter().any(|held| is_same_id(held, address)));
-        let by_address = self.registration.target_type == TargetType::Ip;
-        alive.any(|it| !it.tags.contains_key(LEAVING_TAG)) || (by_address && !others.iter().all(is_held))
-    }
-
     fn decide(&mut self, now: BootInstant, in_service: bool, serves: bool) {
         let leaving_costs_nothing =
             if self.is_taken_out { !in_service && self.was_never_there } else { !in_service || self.is_back };
@@ -224,12 +232,7 @@ impl Duty<HandingOver> for OtherTargets {
         match &self.stage {
             _ if self.serves == Some(true) => None,
             Stage::Health => Some(Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone }),
-            Stage::Tags(_, others) => Some(match self.registration.target_type {
-                TargetType::Instance => {
-                    Call::DescribeInstances { instance_ids: others.iter().map(InstanceId::new).collect() }
-                }
-                TargetType::Ip => Call::DescribeInstancesByAddress { addresses: others.clone() },
-            }),
+            Stage::Tags(_, others) => Some(tags_of(self.registration.target_type, others)),
             Stage::Return => {
                 Some(Call::RegisterTargets { target_group, targets: self.registration.targets.clone(), zone })
             }
@@ -245,7 +248,7 @@ impl Duty<HandingOver> for OtherTargets {
             (Stage::Health, Answer::Health(rows)) => self.looked(situation, &rows),
             (Stage::Tags(in_service, others), Answer::Instances(instances)) => {
                 let (in_service, ours) = (*in_service, &situation.incident.start.identity.instance_id);
-                let one_stays = self.one_stays(ours, others, &instances);
+                let one_stays = one_stays(self.registration.target_type, ours, others, &instances);
                 self.decide(now, in_service, one_stays);
             }
             (Stage::Return, Answer::Accepted) => {
