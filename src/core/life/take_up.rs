@@ -29,6 +29,8 @@ impl Life {
             Signal::RebalanceRecommendation if incident.closed() == Some(Closed::Stayed) => signal == Signal::Notice,
             // The notice was gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(incident.time, time) => true,
+            // This instance stays out: its place is filled.
+            Signal::Notice if incident.closed() == Some(Closed::StayedOut) => signal == Signal::Notice,
             _ if incident.is_closed() => false,
             // A withdrawn interruption is over, and a notice with another time is another one. Until anything is put
             // back, a notice belongs to the first incident, however late: its successor stands in.

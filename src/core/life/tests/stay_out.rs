@@ -61,3 +61,22 @@ fn message_of(story: &Story, kind: MilestoneKind) -> String {
     let milestones = record.iter().flat_map(|record| record.milestones.iter());
     milestones.filter(|it| it.milestone == kind).map(|it| it.message.clone()).next().unwrap_or_default()
 }
+
+#[test]
+fn has_no_second_successor_at_its_next_notice() {
+    for owner in [Owner::Instant, Owner::Detach, Owner::Maintain] {
+        for restarts in [false, true] {
+            let mut story = stays_out(owner);
+            story.run(60).notice(Action::Terminate);
+            story.run(60).withdraw();
+            story.run(120);
+            if restarts {
+                story.restart();
+                story.run(30);
+            }
+            story.notice(Action::Terminate);
+            story.run(200);
+            assert_eq!(story.launched(), 1, "{owner:?} {restarts}: {}", story.tale());
+        }
+    }
+}
