@@ -26,9 +26,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::ErrorKind;
 use http_body_util::Limited;
-use hyper::Response;
+use hyper::http::uri::Scheme;
+use hyper::{Response, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
-use reqwest::{Body, Client, Request, Url};
+use reqwest::{Body, Client, Request};
 use rustix::fs::OFlags;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -48,8 +50,6 @@ const SLOW_CONNECT_LIMIT: Duration = Duration::from_secs(8);
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// The limit of an answer. AWS's longest pages (target groups, launch template versions) have some hundred KiB.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// The variables that name a proxy for HTTPS; the first one that is set counts.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Http {
@@ -60,8 +60,8 @@ pub(super) struct Http {
 struct Clients {
     clock: Clock,
     names: Names,
-    /// The host name of the proxy for HTTPS, if there is one.
-    proxy: Option<String>,
+    /// The proxies of the environment, by the rules of reqwest.
+    proxies: Matcher,
     /// The trusted certificates of `AWS_CA_BUNDLE`, in place of the system's.
     bundle: Option<Arc<RootCertStore>>,
     made: Mutex<HashMap<Route, Arc<Client>>>,
@@ -84,11 +84,8 @@ impl Http {
         let read =
             |path: PathBuf| bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()));
         let bundle = bundle.map(read).transpose()?;
-        let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
-        let proxy =
-            proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
-        let (made, late_since) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, late_since }) })
+        let (proxies, made, late_since) = (Matcher::from_system(), Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Clients { clock, names, proxies, bundle, made, late_since }) })
     }
 }
 
@@ -152,22 +149,23 @@ impl Clients {
     /// Looks up the name that a connection for this request needs, so that the connection has its addresses at once. A
     /// failure shows when the connection is made.
     async fn look_up(&self, url: &str) {
-        let name = match &self.proxy {
-            Some(proxy) if url.starts_with("https:") => Some(proxy.clone()),
-            _ => name_in(url),
-        };
-        if let Some(name) = name {
+        if let Some(name) = name_to_find(url, &self.proxies) {
             let _ = self.names.find(&name).await;
         }
     }
 }
 
-/// The host name in a URL; `None` if the host is an address.
-fn name_in(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok()?;
-    let host = url.host_str()?;
+/// The host name of the proxy for this URL, or of the URL itself; `None` if it is an address. Plain HTTP has no proxy.
+fn name_to_find(url: &str, proxies: &Matcher) -> Option<String> {
+    let uri = url.parse::<Uri>().ok()?;
+    let proxy = Some(&uri).filter(|uri| uri.scheme() == Some(&Scheme::HTTPS)).and_then(|uri| proxies.intercept(uri));
+    // As the client asks for it: it writes the host of a URL small, and a proxy's as the environment has it.
+    let host = match &proxy {
+        Some(proxy) => proxy.uri().host()?.to_owned(),
+        None => uri.host()?.to_ascii_lowercase(),
+    };
     let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
-    (!is_address).then(|| host.to_owned())
+    (!is_address).then_some(host)
 }
 
 /// Nothing panics while this lock is held.
@@ -241,4 +239,25 @@ impl HttpConnector for Http {
 
 fn date(answer: &HttpResponse) -> Option<Timestamp> {
     parse_http_date(answer.headers().get("date")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_that_the_connection_needs_is_looked_up() {
+        let proxies = Matcher::builder().https("http://proxy.example:3128").no("vpce.example,192.0.2.1").build();
+        let find = |url: &str, proxies: &Matcher| name_to_find(url, proxies).unwrap_or_default();
+        assert_eq!(find("https://ec2.example", &proxies), "proxy.example");
+        assert_eq!(find("https://ec2.vpce.example/", &proxies), "ec2.vpce.example", "NO_PROXY");
+        assert_eq!(find("http://ec2.example:8080", &proxies), "ec2.example", "plain HTTP has no proxy");
+        assert_eq!(find("https://192.0.2.1", &proxies), "");
+        for (of_https, expected) in
+            [("", "all.example"), ("http://192.0.2.9:3128", ""), ("one.example:1", "one.example")]
+        {
+            let proxies = Matcher::builder().https(of_https).all("http://all.example").build();
+            assert_eq!(find("https://ec2.example", &proxies), expected, "{of_https:?}");
+        }
+    }
 }
