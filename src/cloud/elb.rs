@@ -198,7 +198,10 @@ impl Elb {
                 continue;
             }
             self.look_into(identity, Candidate { group, known }, source, &mut found).await?;
-            silent = found.unclear.iter().filter(|(_, reason)| reason.to_ask_again().is_some()).count();
+            // A denial is an answer, and is told of each group.
+            let is_silent =
+                |why: &UnclearReason| why.to_ask_again().is_some_and(|failure| failure.kind != FailureKind::Denied);
+            silent = found.unclear.iter().filter(|(_, reason)| is_silent(reason)).count();
         }
         Ok(found)
     }

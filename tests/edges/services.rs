@@ -190,6 +190,20 @@ async fn a_group_that_nobody_may_describe_is_found_by_its_arn_on_the_ports_that_
 }
 
 #[tokio::test]
+async fn a_permission_that_is_missing_is_named_for_every_group() {
+    let names = ["web", "api", "admin", "static", "img"];
+    let target_groups = names.map(TargetGroupSettings::named).to_vec();
+    let world = world(Settings { target_groups, ..Settings::default() }).await;
+    let kind = FaultKind::Status { status: 403, code: "AccessDenied".into(), message: "no".into() };
+    world.sim.fault(Fault { service: None, action: "DescribeTargetHealth".to_owned(), nth: Nth::All, kind });
+    let found = world.find(&configured(&names), &[]).await;
+    let denied =
+        |reason: &UnclearReason| matches!(reason, UnclearReason::Untold(why) if why.kind == FailureKind::Denied);
+    assert_eq!(found.unclear.len(), names.len());
+    assert!(found.unclear.iter().all(|(_, reason)| denied(reason)), "{:?}", found.unclear);
+}
+
+#[tokio::test]
 async fn a_group_whose_type_is_not_told_is_taken_for_what_its_targets_are() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let described = world.find(&configured(&["web", "address"]), &[]).await;
