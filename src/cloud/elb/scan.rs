@@ -47,10 +47,10 @@ impl ScanSpeed {
         self.over.is_some()
     }
 
-    /// The pause before the next call; each group takes one call.
+    /// The pause before the next call; each group takes one call. It is short while no group is listed.
     pub(crate) fn pause(self, groups: usize, chance: f64) -> Duration {
-        let calls = u32::try_from(groups).unwrap_or(u32::MAX).max(1);
-        let spread = self.over.map_or(Duration::ZERO, |over| over / calls);
+        let calls = u32::try_from(groups).unwrap_or(u32::MAX);
+        let spread = self.over.and_then(|over| over.checked_div(calls)).unwrap_or_default();
         self.pause.max(spread).mul_f64(1.0 + chance)
     }
 }
@@ -67,6 +67,7 @@ struct Cursor {
     pages: usize,
     /// The groups that are still to be asked.
     groups: VecDeque<TargetGroup>,
+    /// The number of groups after the last page; 0 before.
     listed: usize,
 }
 
@@ -110,9 +111,10 @@ impl Elb {
             let call = self.client.describe_target_groups().page_size(PAGE_SIZE).set_marker(marker.clone());
             let answer = self.caller.call(call.send()).await?;
             cursor.groups.extend(answer.target_groups().iter().filter_map(group));
-            cursor.listed = cursor.listed.max(cursor.groups.len());
             cursor.pages += 1;
             cursor.page = next(answer.next_marker()).filter(|_| cursor.pages < MOST_PAGES).map(Some);
+            // The next page is not waited for as long as a group is.
+            cursor.listed = if cursor.page.is_none() { cursor.groups.len() } else { 0 };
             return Ok(());
         }
         let Some(group) = cursor.groups.front().cloned() else { return Ok(()) };
@@ -142,5 +144,12 @@ mod tests {
         let takes = |fellows, groups: usize| ScanSpeed::slow(Some(fellows), hour).pause(groups, 0.0) * groups as u32;
         assert_eq!(takes(3, 100), hour);
         assert!(takes(300, 100) > hour * 8);
+    }
+
+    /// A first page may hold no group that is asked for this instance.
+    #[test]
+    fn a_page_is_not_waited_for_as_long_as_the_scan_takes() {
+        let pause = ScanSpeed::slow(Some(3), Duration::from_secs(3600)).pause(0, 0.0);
+        assert_eq!(pause, Duration::from_secs(3));
     }
 }
