@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::core::printable::printable;
 use crate::core::words::words;
+use crate::telemetry::logging::refuses_colour;
 
 /// The width without a terminal.
 const WIDTH: usize = 80;
@@ -102,10 +103,9 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Screen {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_live = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let mut screen = Screen {
-            paint: Paint { coloured: is_live && !set("NO_COLOR") },
+            paint: Paint { coloured: is_live && !refuses_colour() },
             width: WIDTH,
             is_live,
             height: usize::MAX,

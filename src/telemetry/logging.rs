@@ -72,7 +72,7 @@ pub(crate) fn start(log_format: LogFormat) -> Logging {
         }
         (None, LogFormat::Text) => {
             let stderr = Stderr::new();
-            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = io::stderr().is_terminal() && !refuses_colour();
             let layer = to(&stderr).with_target(false).with_ansi(colour).with_timer(SystemTime);
             (layer.fmt_fields(format::debug_fn(for_people)).boxed(), Some(stderr))
         }
@@ -83,6 +83,11 @@ pub(crate) fn start(log_format: LogFormat) -> Logging {
         tracing::warn!("RUST_LOG is {text:?}, which cannot be read; write a level such as debug, or spot_relay=debug");
     }
     Logging { journal, stderr }
+}
+
+/// Tells whether `NO_COLOR` is set, and not empty (<https://no-color.org>).
+pub(crate) fn refuses_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Logs a panic, once for each place in the code: a repetition would say nothing new.

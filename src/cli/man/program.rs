@@ -158,7 +158,10 @@ const ENVIRONMENT: [(&str, &str); 13] = [
     ("AWS_CA_BUNDLE", "A PEM file with the certificates that are trusted for AWS."),
     ("HTTPS_PROXY, NO_PROXY", "The proxy to AWS and to the webhook. The metadata is never asked through a proxy."),
     ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "Where the metadata is asked, instead of http://169.254.169.254."),
-    ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "`IPv4` (the default) or `IPv6`, where no endpoint is named."),
+    (
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+        "`IPv4` or `IPv6`: where the metadata is asked if no endpoint is named; without it, IPv4 and then IPv6.",
+    ),
     ("CREDENTIALS_DIRECTORY", "Where systemd puts the credentials that `webhook-file` names without a slash."),
     ("NOTIFY_SOCKET", "Set by systemd: where the daemon reports readiness and the watchdog's sign of life."),
     ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where files are kept; systemd sets both."),
@@ -171,7 +174,7 @@ const ENVIRONMENT: [(&str, &str); 13] = [
         "JOURNAL_STREAM",
         "Set by systemd: where standard error goes to the journal, lines are entries with fields, see `journalctl`(1).",
     ),
-    ("NO_COLOR", "Set to anything: nothing is coloured."),
+    ("NO_COLOR", "Set, and not empty: nothing is coloured."),
 ];
 
 const SIGNALS: [(&str, &str); 2] = [
