@@ -52,11 +52,15 @@ fn subject(action: &str, parameters: &Parameters) -> String {
             format!("{}: {}={}", get("ResourceId.1").unwrap_or(""), tag.0, tag.1)
         }
         "DeleteTags" => format!("{}: {}", get("ResourceId.1").unwrap_or(""), get("Tag.1.Key").unwrap_or("")),
-        "DescribeInstances" => match numbered(parameters, "InstanceId.").as_slice() {
-            [one] => one.clone(),
-            several => format!("({} instances)", several.len()),
-        },
-        "DescribeSpotInstanceRequests" => "under notice".to_owned(),
+        "DescribeInstances" | "DescribeSpotInstanceRequests" => {
+            let (named, filter) = (numbered(parameters, "InstanceId."), get("Filter.1.Name").unwrap_or(""));
+            let ids = if filter == "instance-id" { numbered(parameters, "Filter.1.Value.") } else { named };
+            match ids.as_slice() {
+                [] => format!("by {filter}"),
+                [one] => one.clone(),
+                several => format!("({} instances)", several.len()),
+            }
+        }
         _ => fleet.or(group).or_else(|| first(&["LaunchTemplateId"])).unwrap_or("").to_owned(),
     }
 }
@@ -114,6 +118,11 @@ mod tests {
             &[("InstanceId.1", "i-0"), ("InstanceId.2", "i-1")],
             "DescribeInstances (2 instances)",
         );
+        let filtered = [("Filter.1.Name", "instance-id"), ("Filter.1.Value.1", "i-0"), ("Filter.1.Value.2", "i-1")];
+        check("DescribeSpotInstanceRequests", &filtered, "DescribeSpotInstanceRequests (2 instances)");
+        check("DescribeInstances", &filtered, "DescribeInstances (2 instances)");
+        let by_tag = [("Filter.1.Name", "tag:aws:ec2launchtemplate:id"), ("Filter.1.Value.1", "lt-1")];
+        check("DescribeInstances", &by_tag, "DescribeInstances by tag:aws:ec2launchtemplate:id");
     }
 
     #[test]
