@@ -46,9 +46,10 @@ pub(super) fn handover(record: &Incident, paint: Paint, width: usize) -> Vec<Str
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let files = files();
+    let mut report = StatusReport::of(&look(&files)?);
     let written = match arguments.watch {
-        true => watch(&files, arguments.json),
-        false => once(&files, arguments.json),
+        true => watch(&files, &mut report, arguments.json),
+        false => once(&report, arguments.json),
     };
     // The reader has closed the pipe, as in `spot-relay status | head -1`.
     let is_closed = |error: &anyhow::Error| {
@@ -58,45 +59,41 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) if !is_closed(&error) => return Err(error),
         _ => {}
     }
-    Ok(match matches!(look(&files)?.presence, Presence::Running | Presence::Untold(_)) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(EXIT_NOT_RUNNING),
-    })
+    Ok(if report.running { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_RUNNING) })
 }
 
-fn once(files: &Files, json: bool) -> anyhow::Result<()> {
-    let report = StatusReport::of(&look(files)?);
+fn once(report: &StatusReport, json: bool) -> anyhow::Result<()> {
     if json {
-        writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?;
+        writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(report)?)?;
         return Ok(());
     }
     let mut screen = Screen::new();
-    let lines = page::lines(&report, screen.paint, screen.width);
+    let lines = page::lines(report, screen.paint, screen.width);
     Ok(screen.show(&lines, &[])?)
 }
 
-/// Shows the status at every change, until it is interrupted or the reader is gone.
-fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
+/// Shows the status at every change, until it is interrupted or the reader is gone. `report` is the last one.
+fn watch(files: &Files, report: &mut StatusReport, json: bool) -> anyhow::Result<()> {
     let mut screen = Screen::new();
     let mut shown: Option<StatusReport> = None;
     loop {
-        let report = StatusReport::of(&look(files)?);
         if screen.is_live() && !json {
             screen.measure();
-            screen.show(&[], &page::lines_within(&report, screen.paint, screen.width, screen.height))?;
+            screen.show(&[], &page::lines_within(report, screen.paint, screen.width, screen.height))?;
         } else if shown.as_ref().is_none_or(|shown| report.is_news_after(shown)) {
             if json {
-                writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
+                writeln!(io::stdout().lock(), "{}", serde_json::to_string(report)?)?;
             } else {
-                let mut lines = page::lines(&report, screen.paint, screen.width);
+                let mut lines = page::lines(report, screen.paint, screen.width);
                 if shown.is_some() {
                     lines.insert(0, String::new());
                 }
                 screen.show(&lines, &[])?;
             }
-            shown = Some(report);
+            shown = Some(report.clone());
         }
         std::thread::sleep(WATCH_EVERY);
+        *report = StatusReport::of(&look(files)?);
     }
 }
 

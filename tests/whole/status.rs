@@ -1,5 +1,6 @@
 //! `spot-relay status` beside a real daemon: what it tells of each state, who may read it, and how it ends.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
@@ -128,6 +129,26 @@ fn a_handover_is_told_afterwards_and_when_the_daemon_has_been_stopped() {
     for part in ["is not running", "was stopped", "systemctl start spot-relay", "complete in "] {
         assert!(text.contains(part), "{part:?} in:\n{text}");
     }
+}
+
+/// The pipe is full, so that the daemon ends between the look at its file and the end of `status`.
+#[test]
+fn the_exit_code_is_that_of_the_page() {
+    let scenario = Scenario::new(world());
+    let mut daemon = scenario.ready();
+    report_once(&scenario, |report| report["state"] == "watching");
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&[b'\n'; 65_536]).expect("room for a full pipe");
+    let mut command = scenario.command_of("status");
+    let mut status = command.arg("--json").stdout(writer).spawn().expect("it runs");
+    drop(command);
+    std::thread::sleep(Duration::from_secs(2));
+    daemon.signal("-TERM");
+    daemon.wait();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("text");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status.wait().expect("it ends").code(), &report["running"]), (Some(0), &true.into()));
 }
 
 #[test]

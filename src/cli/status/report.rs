@@ -329,10 +329,10 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
     let last_good_look = status.last_good_look.map_or(status.since, |look| look);
     let may_be_old = status.interval * MISSING_LOOKS + WRITTEN_EVERY;
     match (found.presence, &status.trouble) {
-        (Presence::Ended | Presence::Absent, _) if status.ended.is_some() => {
+        (Presence::Ended, _) if status.ended.is_some() => {
             add(format!("spot-relay was stopped: {nothing}"), &START);
         }
-        (Presence::Ended | Presence::Absent, _) => {
+        (Presence::Ended, _) => {
             add(format!("spot-relay has died (process {} is gone): {nothing}", status.pid), &START);
         }
         (Presence::Silent, _) => add(
@@ -349,7 +349,7 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
             "the last good look at the metadata is old: a notice that came since is not seen".to_owned(),
             &["see what is in the way: spot-relay check", "see what it did last: journalctl -u spot-relay -e"],
         ),
-        (Presence::Running | Presence::Untold(_), _) => {}
+        (Presence::Running | Presence::Untold(_) | Presence::Absent, _) => {}
     }
     let trouble = status.credentials.as_ref().and_then(|credentials| credentials.trouble.as_ref());
     if let (Presence::Running, Some(why)) = (found.presence, trouble) {
