@@ -76,7 +76,8 @@ const WATCH: Table = Table {
             default: r#""1s""#,
             note: "time between two looks at the metadata, 100ms to 60s",
             meaning: "The time between two looks for a notice, from 100ms to 60s. The recommendation and the lifecycle state \
-                are looked at after every fifth look, scheduled events after every thirtieth.",
+                are looked at after every fifth look, scheduled events after every thirtieth; with an interval of 2s or more, about \
+                every 5s and every 30s, and at most after every look.",
             read: |config, value| {
                 let hint = "AWS advises 5s, the default is 1s";
                 value::duration(value, &INTERVALS, hint).map(|read| config.watch.interval = read)
