@@ -2,7 +2,7 @@
 //!
 //! Pure: only the settings are read, so nothing here depends on the machine. The defaults raise no remark.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::settings::{Config, Hooks, Leave, OwnerChoice, Rebalance, ScheduledEvents, Successor, Then, Watch};
@@ -143,7 +143,10 @@ fn is_read_on_the_way(webhook: &str) -> bool {
     let Some(rest) = webhook.strip_prefix("http://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    !["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start))
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let host = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    !address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
 fn program_without_path(key: &'static str, command: &[String]) -> Option<Unwise> {
@@ -226,10 +229,21 @@ mod tests {
             ("[leave]\nreserve = \"20s\"\n[hooks]\ndrained = [\"bin/flush\"]", "hooks.drained", "whole path"),
             ("[hooks]\ndrained = [\"/bin/flush\"]", "leave.reserve", "make reserve longer"),
             ("[notify]\nwebhook = \"http://hooks.example.org/127.0.0.1\"", "notify.webhook", "https://"),
+            ("[notify]\nwebhook = \"http://localhost.example.org/x\"", "notify.webhook", "https://"),
+            ("[notify]\nwebhook = \"http://127.example.org\"", "notify.webhook", "https://"),
             ("[metrics]\nlisten = \"0.0.0.0:9105\"", "metrics.listen", "127.0.0.1"),
         ] {
             let [(found, what)] = of(text).try_into().expect(text);
             assert!(found == key && what.contains(advice), "{text:?}: {found}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_on_this_machine_is_read_by_nobody_on_the_way() {
+        for host in
+            ["localhost", "LOCALHOST:8080", "127.0.0.2", "127.0.0.1:9", "[::1]", "[::1]:9", "user:1@127.0.0.1:9"]
+        {
+            assert_eq!(of(&format!("[notify]\nwebhook = \"http://{host}/x\"")), [], "{host}");
         }
     }
 
