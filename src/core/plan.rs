@@ -370,12 +370,18 @@ impl Plan {
 
     /// The owner's kind, as the configuration spells it.
     pub fn owner_kind(&self) -> &'static str {
-        match self {
-            Plan::Group { .. } => "auto-scaling-group",
-            Plan::Fleet { kind: FleetKind::Ec2, .. } => "ec2-fleet",
-            Plan::Fleet { kind: FleetKind::Spot, .. } => "spot-fleet",
-            Plan::Launch(_) => "launch-template",
-            Plan::Nobody { .. } => "none",
+        let kind = match self {
+            Plan::Group { .. } => return "auto-scaling-group",
+            Plan::Fleet { kind, .. } => *kind,
+            Plan::Launch(launch) => match launch.origin_fleet() {
+                Some(fleet) => FleetKind::of_id(fleet),
+                None => return "launch-template",
+            },
+            Plan::Nobody { .. } => return "none",
+        };
+        match kind {
+            FleetKind::Ec2 => "ec2-fleet",
+            FleetKind::Spot => "spot-fleet",
         }
     }
 }

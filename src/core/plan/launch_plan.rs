@@ -56,6 +56,11 @@ impl LaunchPlan {
         self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations)
     }
 
+    /// The id of the fleet in whose stead this launches; `None` for a bare launch template.
+    pub fn origin_fleet(&self) -> Option<&str> {
+        self.attempts.first()?.tags.get(ORIGIN_FLEET_TAG).map(String::as_str)
+    }
+
     /// The pools of all attempts.
     pub fn pools(&self) -> impl Iterator<Item = &LaunchOverride> {
         self.launch_configurations().flat_map(|configuration| &configuration.overrides)

@@ -138,9 +138,9 @@ fn an_owner_that_replaces_by_itself_is_never_asked() {
 #[test]
 fn a_fleet_that_does_not_replace_gets_an_instant_one_with_its_pools_and_its_name() {
     for request_type in [FleetType::Request, FleetType::Instant] {
-        let Plan::Launch(launch) = plan(&Owner::Fleet(FleetKind::Spot, fleet(request_type, None))) else {
-            panic!("a launch plan")
-        };
+        let plan = plan(&Owner::Fleet(FleetKind::Spot, fleet(request_type, None)));
+        assert_eq!((plan.owner_kind(), plan.owner_id()), ("ec2-fleet", Some("fleet-1")));
+        let Plan::Launch(launch) = plan else { panic!("a launch plan") };
         let first = &launch.attempts[0];
         assert_eq!(zones(first), ["eu-west-1b"]);
         assert_eq!(first.tags[ORIGIN_FLEET_TAG], "fleet-1");

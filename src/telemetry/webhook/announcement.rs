@@ -30,7 +30,7 @@ pub struct Announcement {
     pub seconds_left: Option<f64>,
     /// The owner that launches the successor, by name or id.
     pub owner: Option<String>,
-    /// `auto-scaling-group`, `ec2-fleet`, `spot-fleet`, `launch-template` or `nobody`.
+    /// `auto-scaling-group`, `ec2-fleet`, `spot-fleet`, `launch-template` or `none`.
     pub owner_kind: Option<String>,
     /// The target group's ARN, if the milestone belongs to one group.
     pub target_group: Option<String>,
