@@ -272,7 +272,7 @@ impl Life {
         self.live_on(now);
         let coming_back = self.arrival.as_mut().map(|arrival| arrival.due(now)).unwrap_or_default();
         calls.extend(coming_back.into_iter().map(ticketed(self.epoch)));
-        self.note_arrival(now);
+        self.note_arrival();
         calls
     }
 
@@ -335,7 +335,7 @@ impl Life {
         }
     }
 
-    fn note_arrival(&mut self, now: BootInstant) {
+    fn note_arrival(&mut self) {
         let Some(arrival) = &mut self.arrival else { return };
         self.remarks.extend(arrival.take_remarks().into_iter().map(Remark::Warn));
         let waits_for = arrival.waits_for();
@@ -345,7 +345,7 @@ impl Life {
         }
         arrival.take_milestones().into_iter().for_each(|milestone| self.tell(milestone));
         if self.arrival.as_ref().is_some_and(Arrival::is_finished) {
-            self.arrived(now);
+            self.arrived();
         }
     }
 

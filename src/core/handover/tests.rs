@@ -38,6 +38,19 @@ use run::*;
 pub(crate) const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
 pub(crate) const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
 
+/// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group. It has a row for each
+/// target, in the group or not; without targets, all rows.
+fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
+    let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
+    let not_registered = |target: &Target| TargetHealth {
+        target: target.clone(),
+        state: TargetState::Unused,
+        reason: Some("Target.NotRegistered".to_owned()),
+    };
+    let named = || targets.iter().map(|target| row(target).unwrap_or_else(|| not_registered(target))).collect();
+    if targets.is_empty() { rows } else { named() }
+}
+
 /// The wall clock of AWS as a test begins; the model's clocks agree.
 fn epoch() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")

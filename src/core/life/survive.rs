@@ -207,7 +207,7 @@ impl Life {
     }
 
     /// Ends an arrival.
-    pub(super) fn arrived(&mut self, _now: BootInstant) {
+    pub(super) fn arrived(&mut self) {
         let Some(arrival) = self.arrival.take() else { return };
         self.told_waiting = None;
         self.epoch += 1;

@@ -315,19 +315,6 @@ impl TargetHealth {
         self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
-    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group. It has a row for
-    /// each target, in the group or not; without targets, all rows.
-    pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
-        let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
-        let not_registered = |target: &Target| TargetHealth {
-            target: target.clone(),
-            state: TargetState::Unused,
-            reason: Some("Target.NotRegistered".to_owned()),
-        };
-        let named = || targets.iter().map(|target| row(target).unwrap_or_else(|| not_registered(target))).collect();
-        if targets.is_empty() { rows } else { named() }
-    }
-
     pub fn drains(&self) -> bool {
         matches!(self.state, TargetState::Draining | TargetState::UnhealthyDraining)
     }

@@ -179,7 +179,7 @@ impl<'a> Night<'a> {
                     Some(_) => TargetState::Healthy,
                 };
                 let rows = shown().map(|(id, (state, _))| row(id, state)).chain([row("i-victim".into(), ours)]);
-                Answer::Health(TargetHealth::as_asked(rows.collect(), targets))
+                Answer::Health(as_asked(rows.collect(), targets))
             }
             Call::DescribeInstances { .. } | Call::DescribeInstancesByAddress { .. } => {
                 let instance = |(name, (_, leaving)): (String, (TargetState, bool))| {

@@ -47,7 +47,7 @@ impl Aws {
                 message: "Rate exceeded".into(),
             }),
             Call::DescribeTargetHealth { target_group, targets, .. } => {
-                Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
+                Answer::Health(as_asked(self.health(known_arn(target_group), now), targets))
             }
             Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
                 established: 2,

@@ -122,7 +122,7 @@ impl World {
                     state: state.clone(),
                     reason: None,
                 };
-                Answer::Health(TargetHealth::as_asked(here.map(row).collect(), targets))
+                Answer::Health(as_asked(here.map(row).collect(), targets))
             }
             Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
                 listening: ports.clone(),
