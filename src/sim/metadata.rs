@@ -137,7 +137,11 @@ fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> 
         return Some(format!("{mac}/"));
     };
     match item.strip_prefix(&mac)?.trim_matches('/') {
-        "" => Some("device-number\nlocal-ipv4s\nmac\nsubnet-id\nvpc-id".to_owned()),
+        "" => {
+            let is_there = |name: &&str| interfaces(world, instance, &format!("/{mac}/{name}")).is_some();
+            let names = ["device-number", "ipv6s", "local-ipv4s", "mac", "subnet-id", "vpc-id"];
+            Some(names.into_iter().filter(is_there).collect::<Vec<_>>().join("\n"))
+        }
         "ipv6s" => world.settings.ipv6.then(|| instance.ipv6_address()),
         "device-number" => Some("0".to_owned()),
         "local-ipv4s" => Some(instance.private_ip.clone()),
@@ -216,6 +220,19 @@ fn identity_document(world: &World, instance: &Instance) -> String {
 mod tests {
     use super::*;
     use crate::sim::Settings;
+
+    #[test]
+    fn the_directory_of_an_interface_lists_what_it_has() {
+        for (ipv6, vpc_in_metadata) in [(false, false), (true, true)] {
+            let mut world = World::new(Settings { ipv6, vpc_in_metadata, ..Settings::default() });
+            let id = world.instances.first().map(|one| one.id.clone()).unwrap();
+            let macs = "/latest/meta-data/network/interfaces/macs/";
+            let mac = item(&mut world, &id, macs).unwrap();
+            let listed = item(&mut world, &id, &format!("{macs}{mac}")).unwrap();
+            let lists = |name: &str| listed.lines().any(|line| line == name);
+            assert_eq!((lists("ipv6s"), lists("vpc-id"), lists("subnet-id")), (ipv6, vpc_in_metadata, true));
+        }
+    }
 
     #[test]
     fn an_instance_is_known_by_its_address() {
