@@ -55,6 +55,11 @@ pub(super) trait Ask: Duty<HandingOver> {
         false
     }
 
+    /// Tells whether the owner does not count this instance any more, whoever took it out.
+    fn is_out(&self) -> bool {
+        false
+    }
+
     /// Tells whether this instance has left its owner, or its call to leave is in flight or may have been done.
     fn may_have_left(&self) -> bool {
         self.has_left()

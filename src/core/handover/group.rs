@@ -266,6 +266,10 @@ impl Ask for AskGroup {
         matches!(self.stage, Stage::Done(Left { by: LeftBy::Request, .. }))
     }
 
+    fn is_out(&self) -> bool {
+        matches!(self.stage, Stage::Done(_))
+    }
+
     fn may_have_left(&self) -> bool {
         match self.stage {
             Stage::Exit { .. } | Stage::Abandon(_) => self.attempts.in_flight || self.exit.is_in_doubt(),

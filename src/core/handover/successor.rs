@@ -160,6 +160,9 @@ impl SuccessorDuties {
             (_, Some(id)) if all_are_provided_for() => format!("the load balancer goes on looking at successor {id}"),
             (_, Some(id)) => format!("see that successor {id} is registered, because nobody else does it"),
             (Plan::Launch(_), None) => "nobody launches a successor afterwards: launch one by hand".to_owned(),
+            (Plan::Group { group, .. }, None) if self.ask.as_ref().map_or(self.asked_before, |ask| ask.is_out()) => {
+                format!("group {} does not count this instance any more, and launches what it lacks", group.name)
+            }
             (Plan::Group { group, .. }, None) => format!("group {} replaces this instance once it is gone", group.name),
             (plan, None) => format!("{} replaces this instance once it is gone", plan.owner()),
         })

@@ -271,7 +271,8 @@ impl Duty<HandingOver> for Watch {
             (.., Some(Instance { instance_id, state, .. })) => {
                 (false, format!("{instance_id} is not running yet: {state:?}"))
             }
-            (.., None) => (false, format!("{ids}: {}", self.attempts.trouble())),
+            (Some(id), _, None) => (false, format!("{id} has not been seen running: {}", self.attempts.trouble())),
+            (None, None, _) => (false, self.attempts.trouble()),
         };
         Some(DutyReport::new("successor", done, what))
     }

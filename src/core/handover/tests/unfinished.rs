@@ -45,6 +45,42 @@ fn whoever_sees_to_a_successor_that_was_not_launched_is_named() {
     }
 }
 
+/// What is told where AWS takes every call and shows no successor.
+fn without_a_successor_in_sight(plan: Plan) -> String {
+    let known = LookedUp { registrations: Some(registrations("i-victim")), plan: Some(plan), ..LookedUp::default() };
+    let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 120_000), at_once(), known, at(0));
+    let mut told = Vec::new();
+    for now in (0..115_000).step_by(100) {
+        for due in handover.due(at(now)) {
+            let answer = match due.call {
+                Call::CreateFleet { .. } => Answer::Launched(Launched::new([id("i-new0")].into_iter(), [].into_iter())),
+                Call::DescribeInstances { .. } => Answer::Instances(Vec::new()),
+                Call::DetachInstances { .. } => Answer::Accepted,
+                _ => Answer::Failed(aws::denied()),
+            };
+            handover.answered(at(now), due.duty, answer);
+        }
+        told.extend(handover.take_remark().filter(|told| told.starts_with("not done yet")));
+    }
+    told.join("\n")
+}
+
+/// This instance is no member any more, so its end moves the group to nothing.
+#[test]
+fn a_group_that_has_let_this_instance_go_launches_by_its_size() {
+    let told = without_a_successor_in_sight(detach());
+    assert!(
+        told.ends_with("; group shop-asg does not count this instance any more, and launches what it lacks"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_successor_that_aws_does_not_show_is_reported_as_not_seen() {
+    let told = without_a_successor_in_sight(launch_plan());
+    assert!(told.contains("successor: i-new0 has not been seen running; "), "{told}");
+}
+
 #[test]
 fn of_what_is_done_in_time_nothing_is_told() {
     for (owner, plan) in [(Owner::Detach, detach()), (Owner::Maintain, raise()), (Owner::Instant, launch_plan())] {
