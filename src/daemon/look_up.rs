@@ -53,7 +53,8 @@ pub(super) async fn find_group(asked: &Parties) -> Result<Plan, Failure> {
     }
 }
 
-/// Finds the instance's tags that matter here: in its metadata, or at EC2 if the metadata does not show them.
+/// Finds the instance's tags that matter here: in its metadata, or at EC2 if the metadata does not show them. A role
+/// that may not call DescribeTags may still call DescribeInstances, which shows the same.
 pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String>, Failure> {
     const OWNER_TAGS: [&str; 4] = ["aws:autoscaling:groupName", plan::FLEET_TAG, plan::SPOT_FLEET_TAG, TEMPLATE_ID_TAG];
     const OTHER_TAGS: [&str; 4] =
@@ -62,7 +63,14 @@ pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String
         Ok(Some(tags)) if OWNER_TAGS.iter().any(|key| tags.contains_key(*key)) => Ok(tags),
         // The tags of a young instance show late, and not everywhere at once.
         Ok(_) | Err(_) => {
-            patiently(&asked.identity, || asked.aws.ec2.describe_tags(asked.identity.instance_id.as_str())).await
+            let (ec2, id) = (&asked.aws.ec2, &asked.identity.instance_id);
+            match patiently(&asked.identity, || ec2.describe_tags(id.as_str())).await {
+                Err(failure) if failure.is_refusal() => {
+                    let described = ec2.describe_instances(std::slice::from_ref(id)).await.unwrap_or_default();
+                    described.into_iter().find(|it| it.instance_id == *id).map(|it| it.tags).ok_or(failure)
+                }
+                answer => answer,
+            }
         }
     }
 }

@@ -330,9 +330,21 @@ fn without_auto_scaling_the_registrations_are_found_all_the_same() {
 }
 
 #[test]
+fn where_only_the_description_of_instances_is_allowed_it_tells_the_tags() {
+    for refused in [status(403, "UnauthorizedOperation"), status(400, "InvalidAction")] {
+        let scenario = Scenario::new(Settings { tags_in_metadata: false, ..settings(Owner::auto_scaling_group()) });
+        scenario.sim.fault(fault("DescribeTags", Nth::All, refused));
+        let daemon = scenario.start();
+        let line = daemon.wait_for_line("ready; on a notice");
+        assert!(line.contains("detach from group web"), "{line}");
+    }
+}
+
+#[test]
 fn without_the_instance_s_tags_the_registrations_are_found_all_the_same() {
     let scenario = Scenario::new(Settings { tags_in_metadata: false, ..settings(Owner::auto_scaling_group()) });
     scenario.sim.fault(fault("DescribeTags", Nth::All, status(403, "UnauthorizedOperation")));
+    scenario.sim.fault(fault("DescribeInstances", Nth::All, status(403, "UnauthorizedOperation")));
     let daemon = scenario.start();
     let line = daemon.wait_for_line("not everything could be looked up");
     assert!(line.contains("this instance's tags: UnauthorizedOperation"), "{line}");

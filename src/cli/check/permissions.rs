@@ -330,6 +330,7 @@ fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
             (Level::Warn, "an instance that lives on keeps the tag spot-relay:leaving, and is taken for one that goes")
         }
         "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
+        "DescribeTags" => (Level::Warn, "ec2:DescribeInstances tells the owner instead, after one call in vain"),
         "DescribeSubnets" => (Level::Warn, "the successor's zone cannot be chosen well"),
         "DescribeInstanceTypes" => (
             Level::Warn,
