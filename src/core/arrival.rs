@@ -203,7 +203,7 @@ impl Arrival {
         if calls.iter().any(|(_, call)| matches!(call, Call::RegisterTargets { .. })) {
             self.holds_up_until = self.holds_up_until.min(now + HOLDS_UP_REGISTERED);
         }
-        calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(Duration::MAX), call }).collect()
+        duty::limited(calls, self.duties.list().map(|duty| duty.attempts()), Duration::MAX)
     }
 
     /// Takes the answer to a call that [`Arrival::due`] gave out. Returns the failure if a person is to be told of it:

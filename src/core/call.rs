@@ -355,9 +355,9 @@ impl Call {
         )
     }
 
-    /// The time limit of the call, at most `left`. A look-up asks page by page, a look into all target groups has no
+    /// The time limit of the call, at most `left`, after so many `timeouts` in a row. A look-up asks page by page, a look into all target groups has no
     /// limit of its own, and everything else is one exchange.
-    pub(crate) fn limit(&self, left: Duration) -> Duration {
+    pub(crate) fn limit(&self, left: Duration, timeouts: u32) -> Duration {
         match self {
             Call::FindRegistrations { among: None, .. } => left,
             Call::FindRegistrations { .. }
@@ -372,7 +372,8 @@ impl Call {
             }
             Call::RunHook { timeout, .. } => (*timeout).min(left),
             Call::DescribeGroupSettings { .. } => SETTINGS_LIMIT.min(left),
-            _ => CALL_LIMIT.min(left),
+            // After two calls in a row without an answer AWS may be slow, and not silent.
+            _ => (CALL_LIMIT * timeouts.clamp(1, 3)).min(left),
         }
     }
 }
@@ -395,10 +396,12 @@ mod tests {
             availability_zone: None,
         };
         for call in [create, launch] {
-            assert_eq!(call.limit(Duration::from_secs(110)), Duration::from_secs(20), "{call}");
-            assert_eq!(call.limit(Duration::from_secs(7)), Duration::from_secs(7), "{call}");
+            assert_eq!(call.limit(Duration::from_secs(110), 0), Duration::from_secs(20), "{call}");
+            assert_eq!(call.limit(Duration::from_secs(7), 0), Duration::from_secs(7), "{call}");
         }
         let by_tag = Call::DescribeSuccessorsByTag(InstanceId::new("i-1"));
-        assert_eq!(by_tag.limit(Duration::from_secs(110)), CALL_LIMIT);
+        for (timeouts, limit) in [(0, 1), (1, 1), (2, 2), (3, 3), (9, 3)] {
+            assert_eq!(by_tag.limit(Duration::from_secs(110), timeouts), CALL_LIMIT * limit);
+        }
     }
 }

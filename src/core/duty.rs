@@ -7,6 +7,7 @@ mod attempts;
 mod id;
 mod report;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::core::call::{Answer, Call};
@@ -96,6 +97,17 @@ pub(crate) fn begin<C: Course>(
     let attempts = duty.attempts_mut();
     attempts.begin(now, call.writes());
     Some((attempts.duty, call))
+}
+
+/// Limits these calls to the time that is `left`. A duty whose last calls had no answer in time gives the next one longer.
+pub(crate) fn limited<'a>(
+    calls: Vec<(DutyId, Call)>,
+    attempts: impl Iterator<Item = &'a Attempts>,
+    left: Duration,
+) -> Vec<Due> {
+    let timeouts: BTreeMap<DutyId, u32> = attempts.map(|it| (it.duty, it.timeouts())).collect();
+    let limit = |duty: DutyId, call: &Call| call.limit(left, timeouts.get(&duty).copied().unwrap_or_default());
+    calls.into_iter().map(|(duty, call)| Due { duty, limit: limit(duty, &call), call }).collect()
 }
 
 /// Gives the duty its answer. Returns the news for the others, and the failure that a person is to be told of.

@@ -234,7 +234,7 @@ impl Handover {
         // A group that terminates this instance has no deadline, because it waits for its hooks.
         let left = self.facts.incident.deadline.since(now);
         let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
-        calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
+        duty::limited(calls, self.duties.list().map(|duty| duty.attempts()), left)
     }
 
     /// Takes the answer to a call of [`Handover::due`]. Returns the failure if it is one that is tried again: some of

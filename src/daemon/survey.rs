@@ -124,7 +124,7 @@ async fn other_targets(asked: &Parties, registration: &Registration) -> Result<O
 /// Tells whether one of these targets stays, as far as IAM lets us see.
 async fn stay(asked: &Parties, target_type: TargetType, others: &[String]) -> Result<bool, Failure> {
     let call = tags_of(target_type, others);
-    let limit = call.limit(Duration::MAX);
+    let limit = call.limit(Duration::MAX, 0);
     match perform::perform(asked.clone(), call, Vec::new(), limit).await {
         Answer::Instances(instances) => Ok(one_stays(target_type, &asked.identity.instance_id, others, &instances)),
         Answer::Failed(failure) if failure.kind != FailureKind::Denied => Err(failure),

@@ -95,6 +95,12 @@ impl Attempts {
         self.postpone(self.begun_at + spacing);
     }
 
+    /// The number of calls in a row without an answer in time.
+    pub(crate) fn timeouts(&self) -> u32 {
+        let is_timeout = self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Unanswered);
+        if is_timeout { self.failures } else { 0 }
+    }
+
     pub(crate) fn was_throttled(&self) -> bool {
         self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Throttled)
     }

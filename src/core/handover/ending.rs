@@ -143,7 +143,7 @@ impl Handover {
         let left = self.facts.incident.deadline.since(now);
         let mut situation = self.facts.situation(now, &self.duties);
         let look = self.duties.successor.as_mut().and_then(|successor| successor.look_after(&mut situation));
-        look.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
+        look.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left, 0), call }).collect()
     }
 
     /// Tells whether the answer shows that the successor is gone. Then the handover goes on.
