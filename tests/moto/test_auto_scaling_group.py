@@ -93,7 +93,8 @@ def test_the_group_is_told_to_replace_and_its_sizes_are_left_alone(moto, member)
     assert detachment["AutoScalingGroupName"] == "web"
     assert detachment["InstanceIds.member.1"] == ours
     assert detachment["ShouldDecrementDesiredCapacity"] == "false"
-    assert len(calls) <= 10, f"more calls than a handover needs: {[action for action, _ in calls]}"
+    # Ten, and one more look at target health where the first one comes before the detachment.
+    assert len(calls) <= 11, f"more calls than a handover needs: {[action for action, _ in calls]}"
 
 
 def test_killed_after_the_detachment_and_started_again_there_is_one_replacement(moto, member):
