@@ -187,7 +187,7 @@ impl Survey {
         let mut obstacles = Vec::new();
         if let Some(notice) = &self.notice {
             obstacles.push(format!(
-                "a real notice stands ({}): start the daemon at once, which hands over",
+                "a real notice stands ({}): the daemon hands over, and has to be started at once if it does not run",
                 notice.split_whitespace().collect::<Vec<_>>().join(" ")
             ));
         }
