@@ -34,7 +34,7 @@ pub enum Call {
     /// everywhere.
     FindRegistrations {
         among: Option<Vec<TargetGroupArn>>,
-        /// A process whose record is lost may have left some of them: this instance counts as a target of each that is named.
+        /// A process whose record is lost may have left some of them, so this instance counts as a target of each.
         may_have_left: bool,
     },
     FindPlan,
@@ -355,8 +355,8 @@ impl Call {
         )
     }
 
-    /// The time limit of the call, at most `left`, after so many `timeouts` in a row. A look-up asks page by page, a look into all target groups has no
-    /// limit of its own, and everything else is one exchange.
+    /// The time limit of the call, at most `left`, after so many `timeouts` in a row. A look-up asks page by page, and a
+    /// look into all target groups has no limit of its own. Everything else is one exchange.
     pub(crate) fn limit(&self, left: Duration, timeouts: u32) -> Duration {
         match self {
             Call::FindRegistrations { among: None, .. } => left,

@@ -21,7 +21,7 @@ pub struct Survey {
     pub leave: Leave,
     /// The facts that the look-ups found, a plan and registrations among them.
     pub known: LookedUp,
-    pub others: Vec<OtherTargets>,
+    pub others: Vec<HealthyOthers>,
     /// This instance's Auto Scaling group as it is now.
     pub group_state: Option<GroupState>,
     /// The body of a notice that stands.
@@ -35,7 +35,7 @@ pub struct Survey {
 
 /// The other targets that serve in a target group. They are none where all of them leave as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherTargets {
+pub struct HealthyOthers {
     pub name: String,
     pub healthy: usize,
 }
@@ -47,8 +47,7 @@ pub(crate) fn others_that_serve(
     identity: &Identity,
     rows: &[TargetHealth],
 ) -> Option<BTreeSet<String>> {
-    let is_ours = |id: &str| identity.is_target(registration.target_type, id) || registration.holds(id);
-    let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
+    let (ours, others) = registration.divide(identity, rows);
     let serves = ours.iter().any(|row| !row.has_left());
     serves.then(|| others.iter().filter(|row| row.gets_requests()).map(|row| row.target.id.clone()).collect())
 }

@@ -247,7 +247,7 @@ impl Incident {
     /// AWS's time at which this boot began.
     pub(crate) fn booted(&self) -> Timestamp {
         let (aws, boot) = self.start.clocks;
-        aws.checked_sub(boot.as_duration()).unwrap_or(Timestamp::MIN)
+        boot.booted_at(aws)
     }
 
     /// The instant of a time by AWS's clock.

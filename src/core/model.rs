@@ -90,6 +90,11 @@ impl BootInstant {
         self.0
     }
 
+    /// The time at which the boot began, where it is now this instant, and `aws_now` by AWS's clock.
+    pub fn booted_at(self, aws_now: Timestamp) -> Timestamp {
+        aws_now.checked_sub(self.0).unwrap_or(Timestamp::MIN)
+    }
+
     /// The time since `earlier`; zero if this is not later.
     pub fn since(self, earlier: BootInstant) -> Duration {
         self.0.saturating_sub(earlier.0)

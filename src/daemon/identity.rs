@@ -57,7 +57,7 @@ impl Daemon {
             identity.instance_id, identity.region, known.instance_id, known.region
         );
         (self.another, self.life) = (None, None);
-        // What is known of the other instance, or still on its way, is not this one's.
+        // This instance takes nothing from the one before: neither what is known, nor what is still on its way.
         self.forget_tasks_of_life();
         self.preparation = Preparation::new(self.options.config.leave.when, now);
         self.prepared_lines(&[]);

@@ -54,9 +54,9 @@ pub(super) async fn add_left(
         return Ok(());
     }
     let presumed = asked.aws.elb.presumed_registrations(&asked.identity, &scope).await?.registrations;
-    let is_known =
-        |arn| found.registrations.iter().any(|it| it.target_group == arn) || found.unclear_groups().contains(&arn);
-    let left: Vec<_> = presumed.into_iter().filter(|it| !is_known(it.target_group.clone())).collect();
+    let registered = found.registrations.iter().map(|it| it.target_group.clone());
+    let known: BTreeSet<TargetGroupArn> = registered.chain(found.unclear_groups()).collect();
+    let left = presumed.into_iter().filter(|it| !known.contains(&it.target_group));
     found.registrations.extend(left);
     Ok(())
 }

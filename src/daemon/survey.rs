@@ -17,7 +17,7 @@ use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::core::call::Answer;
-use crate::core::drill::{OtherTargets, Survey, others_that_serve};
+use crate::core::drill::{HealthyOthers, Survey, others_that_serve};
 use crate::core::handover::{FEW, LookedUp, one_stays, tags_of};
 use crate::core::model::{Registration, TargetGroupArn, TargetType};
 use crate::core::plan::Plan;
@@ -42,7 +42,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     let known = find_all(options, asked.clone()).await?;
     let mut others = Vec::new();
     for registration in known.registrations.iter().flatten() {
-        others.extend(other_targets(&asked, registration).await.with_context(|| {
+        others.extend(healthy_others(&asked, registration).await.with_context(|| {
             format!(
                 "failed to look at the health of {}: whether it can spare this instance is not known",
                 registration.name()
@@ -110,7 +110,7 @@ async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedU
 }
 
 /// Counts the other targets that serve in a target group and do not leave as well.
-async fn other_targets(asked: &Parties, registration: &Registration) -> Result<Option<OtherTargets>, Failure> {
+async fn healthy_others(asked: &Parties, registration: &Registration) -> Result<Option<HealthyOthers>, Failure> {
     let rows = asked.aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone).await?;
     let Some(others) = others_that_serve(registration, &asked.identity, &rows) else { return Ok(None) };
     let (name, others) = (registration.name().to_owned(), Vec::from_iter(others));
@@ -118,7 +118,7 @@ async fn other_targets(asked: &Parties, registration: &Registration) -> Result<O
         1..=FEW => stay(asked, registration.target_type, &others).await?,
         _ => true,
     };
-    Ok(Some(OtherTargets { name, healthy: if stay { others.len() } else { 0 } }))
+    Ok(Some(HealthyOthers { name, healthy: if stay { others.len() } else { 0 } }))
 }
 
 /// Tells whether one of these targets stays, as far as IAM lets us see.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::text;
 use crate::cli::screen::Paint;
 use crate::core::config::{Leave, When};
-use crate::core::drill::{OtherTargets, Survey};
+use crate::core::drill::{HealthyOthers, Survey};
 use crate::core::handover::LookedUp;
 use crate::core::handover::tests::identity_of;
 use crate::core::model::*;
@@ -40,7 +40,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
         boot_id: "boot".into(),
         leave: Leave::default(),
         known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
-        others: vec![OtherTargets { name: "web".into(), healthy }],
+        others: vec![HealthyOthers { name: "web".into(), healthy }],
         group_state: Some(GroupState { members: Vec::new(), desired_capacity: 3, max_size, ..GroupState::default() }),
         notice: None,
         lifecycle_state: Some("InService".into()),

@@ -154,9 +154,7 @@ impl OtherTargets {
 
     fn looked(&mut self, situation: &Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
-        let by_name = |id: &str| identity.is_target(self.registration.target_type, id);
-        let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
-        let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
+        let (ours, others) = self.registration.divide(identity, rows);
         let in_service = ours.iter().any(|row| !row.has_left());
         // A draining target may be the work of the previous process, or of a handover that was called off.
         let start = &situation.incident.start;

@@ -138,8 +138,7 @@ impl Watch {
             let told_at = self.seen_at.filter(|_| self.seen.contains_key(*id)).unwrap_or(self.begun_at);
             now.since(told_at) >= patience && !self.running.iter().any(|instance| instance.instance_id == **id)
         };
-        let shown = |id: &InstanceId| self.seen.get(id).cloned().unwrap_or_else(|| untold(id));
-        let untold = self.ids.iter().filter(is_untold).map(shown);
+        let untold = self.ids.iter().filter(is_untold).map(|id| self.shown(id));
         self.running.iter().cloned().chain(untold).collect()
     }
 
@@ -179,13 +178,17 @@ impl Watch {
     ) {
         let state = |id: &InstanceId| self.seen.get(id).map_or(InstanceState::Unknown, |instance| instance.state);
         let served = self.ids.iter().filter(|id| state(id) == InstanceState::Unknown && serves(id));
-        let shown = |id: &InstanceId| self.seen.get(id).cloned().unwrap_or_else(|| untold(id));
-        let run = served.map(|id| Instance { state: InstanceState::Running, ..shown(id) });
-        let run: Vec<Instance> = run.collect();
+        let run: Vec<Instance> =
+            served.map(|id| Instance { state: InstanceState::Running, ..self.shown(id) }).collect();
         if !run.is_empty() {
             // None of them is dead.
             let _ = self.learn(now, run, incident);
         }
+    }
+
+    /// The instance as it was last seen, or with nothing but its id.
+    fn shown(&self, id: &InstanceId) -> Instance {
+        self.seen.get(id).cloned().unwrap_or_else(|| untold(id))
     }
 
     fn death(&self, instance: &Instance) -> Death {

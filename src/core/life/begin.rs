@@ -318,9 +318,8 @@ impl Life {
     /// Tells whether a reboot was due before this boot: it is over, though the metadata may show it for an hour more.
     fn has_come_to_pass(&self, event: &ScheduledEvent) -> bool {
         let Some((aws, boot)) = self.sight.clocks else { return false };
-        let booted = aws.checked_sub(boot.since(BootInstant::default())).ok();
-        let is_before = |booted: Timestamp| event.not_before.is_some_and(|not_before| not_before < booted);
-        notice::action_of(event) == Some(Action::Reboot) && booted.is_some_and(is_before)
+        let is_before = |not_before: Timestamp| not_before < boot.booted_at(aws);
+        notice::action_of(event) == Some(Action::Reboot) && event.not_before.is_some_and(is_before)
     }
 
     pub(super) fn event_begins_at(&self) -> Option<BootInstant> {

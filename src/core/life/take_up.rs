@@ -53,8 +53,7 @@ impl Life {
             Signal::LifecycleState | Signal::Drill => false,
         };
         let incident = self.incident().filter(is_same)?.clone();
-        let booted_at = aws_now.saturating_sub(now.as_duration()).unwrap_or(aws_now);
-        Some(incident.after_reboot(self.boot_id.clone(), booted_at, deadline))
+        Some(incident.after_reboot(self.boot_id.clone(), now.booted_at(aws_now), deadline))
     }
 
     /// The incident as it begins. It goes on from `earlier`, if that is the same; `another` is the last of this boot.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::TargetGroupArn;
+use super::{Identity, TargetGroupArn};
 use crate::core::retry::Failure;
 
 /// The name for every zone of a load balancer: RegisterTargets wants it for an address outside the group's VPC.
@@ -208,6 +208,16 @@ impl Registration {
     /// True if load balancers use the group, and none is enabled for the target's zone: it serves nothing, ever.
     pub fn is_unserved(&self, row: &TargetHealth) -> bool {
         row.is_not_in_use() && !self.load_balancers.is_empty()
+    }
+
+    /// The rows of this instance, by its name or as it is registered here, and the rows of others.
+    pub fn divide<'a>(
+        &self,
+        identity: &Identity,
+        rows: &'a [TargetHealth],
+    ) -> (Vec<&'a TargetHealth>, Vec<&'a TargetHealth>) {
+        let is_ours = |id: &str| identity.is_target(self.target_type, id) || self.holds(id);
+        rows.iter().partition(|row| is_ours(&row.target.id))
     }
 
     /// The standing of these targets of one instance in the group, by what DescribeTargetHealth shows.

@@ -45,7 +45,7 @@ fn whoever_sees_to_a_successor_that_was_not_launched_is_named() {
     }
 }
 
-/// What is told where AWS takes every call and shows no successor.
+/// The text that is told where AWS takes every call and shows no successor.
 fn without_a_successor_in_sight(plan: Plan) -> String {
     let known = LookedUp { registrations: Some(registrations("i-victim")), plan: Some(plan), ..LookedUp::default() };
     let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 120_000), at_once(), known, at(0));

@@ -240,8 +240,8 @@ fn that_moves_nearer_within_its_handover_is_left_for_in_time() {
     assert!(story.aws.places().is_empty(), "{}", story.tale());
 }
 
-#[test]
-fn has_no_second_successor_for_an_instance_that_stays_out_after_a_notice_within() {
+/// An instance that stays out after a notice that came, and was withdrawn, before its event began.
+fn stays_out_of_a_notice_within() -> Story {
     let mut story = Story::with(Owner::Instant, |config| {
         hands_over_for_events(config);
         config.survive.then = Then::StayOut;
@@ -249,6 +249,12 @@ fn has_no_second_successor_for_an_instance_that_stays_out_after_a_notice_within(
     story.run(10).event("event-1", "system-reboot", 900);
     story.run(310).notice(Action::Terminate);
     story.run(40).withdraw();
+    story
+}
+
+#[test]
+fn has_no_second_successor_for_an_instance_that_stays_out_after_a_notice_within() {
+    let mut story = stays_out_of_a_notice_within();
     story.run(300);
     assert_eq!(story.launched(), 1, "{}", story.tale());
 }
@@ -310,13 +316,7 @@ fn that_is_announced_again_after_it_was_cancelled_is_handed_over_for_again() {
 
 #[test]
 fn has_no_second_handover_of_an_instance_that_stays_out_after_a_notice_within_and_a_restart() {
-    let mut story = Story::with(Owner::Instant, |config| {
-        hands_over_for_events(config);
-        config.survive.then = Then::StayOut;
-    });
-    story.run(10).event("event-1", "system-reboot", 900);
-    story.run(310).notice(Action::Terminate);
-    story.run(40).withdraw();
+    let mut story = stays_out_of_a_notice_within();
     story.run(120).restart();
     story.run(300);
     assert_eq!((story.launched(), closed(&story)), (1, Some(Closed::StayedOut)), "{}", story.tale());
