@@ -107,7 +107,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     })?;
     let clue = look_up::find_clue(asked, &tags).await.context("failed to find this instance's owner")?;
     let scope = arn_scope(asked).await;
-    match look_up::plan_of(asked, &tags, clue.clone()).await {
+    match look_up::certain_plan_of(asked, &tags, clue.clone()).await {
         Ok(plan) => {
             let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
             let mut found = planned(asked, plan, scope).await?;

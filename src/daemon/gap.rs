@@ -15,7 +15,7 @@ const TRIES: u32 = 6;
 
 /// A look-up that failed, by its name: only what depends on it is unknown.
 #[derive(Clone, Debug)]
-pub(super) struct Gap {
+pub(crate) struct Gap {
     what: String,
     is_of_hooks: bool,
     failure: Failure,
@@ -43,7 +43,7 @@ impl Gap {
         self.failure
     }
 
-    pub(super) fn kind(&self) -> FailureKind {
+    pub(crate) fn kind(&self) -> FailureKind {
         self.failure.kind
     }
 

@@ -22,10 +22,8 @@ const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launc
 
 /// Finds the plan: the tags, the owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(asked: &Parties) -> Planned {
-    let tags = match find_tags(asked).await {
+    let tags = match find_tags_or_named(asked).await {
         Ok(tags) => tags,
-        // The configuration names the owner, so the tags are not needed.
-        Err(_) if asked.config.successor.names_the_owner() => BTreeMap::new(),
         Err(failure) => return Planned::unknown(Gap::new("this instance's tags", failure)),
     };
     let clue = match find_clue(asked, &tags).await {
@@ -33,9 +31,8 @@ pub(super) async fn find_plan(asked: &Parties) -> Planned {
         Err(failure) => return Planned::unknown(Gap::new("this instance's owner", failure)),
     };
     let what = clue.to_string();
-    let mut gaps = Vec::new();
-    match make_plan(asked, &tags, clue, &mut gaps).await {
-        Ok(plan) => Planned { plan: Some(plan), gaps },
+    match plan_of(asked, &tags, clue).await {
+        Ok((plan, gaps)) => Planned { plan: Some(plan), gaps },
         Err(failure) => Planned::unknown(Gap::new(what, failure)),
     }
 }
@@ -75,6 +72,14 @@ pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String
     }
 }
 
+/// Finds the tags, or none where they fail and the configuration names the owner: then they are not needed.
+pub(crate) async fn find_tags_or_named(asked: &Parties) -> Result<BTreeMap<String, String>, Failure> {
+    match find_tags(asked).await {
+        Err(_) if asked.config.successor.names_the_owner() => Ok(BTreeMap::new()),
+        answer => answer,
+    }
+}
+
 /// Finds the owner as the tags tell it.
 pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) -> Result<Clue, Failure> {
     let lifecycle_state = match asked.imds.target_lifecycle_state().await {
@@ -89,15 +94,30 @@ pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) 
     Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &asked.config.successor))
 }
 
-/// Makes the plan for the owner of the tags, with its settings and what the choice of pools needs.
-pub(crate) async fn plan_of(asked: &Parties, tags: &BTreeMap<String, String>, clue: Clue) -> Result<Plan, Failure> {
-    let mut gaps = Vec::new();
-    let plan = make_plan(asked, tags, clue, &mut gaps).await?;
+/// Makes the plan as [`plan_of`] does, and fails where a gap may hide what the owner needs.
+pub(crate) async fn certain_plan_of(
+    asked: &Parties,
+    tags: &BTreeMap<String, String>,
+    clue: Clue,
+) -> Result<Plan, Failure> {
+    let (plan, gaps) = plan_of(asked, tags, clue).await?;
     let decides = |gap: &Gap| gap.is_of_hooks() || gap.what() == REQUEST_LAUNCHES_AGAIN;
     match gaps.into_iter().find(|gap| decides(gap) || gap.kind() != FailureKind::Denied) {
         Some(gap) => Err(gap.into_bare()),
         None => Ok(plan),
     }
+}
+
+/// Makes the plan for the owner of the tags, with its settings and what the choice of pools needs, as far as the
+/// look-ups succeed; and the gaps that the others leave.
+pub(crate) async fn plan_of(
+    asked: &Parties,
+    tags: &BTreeMap<String, String>,
+    clue: Clue,
+) -> Result<(Plan, Vec<Gap>), Failure> {
+    let mut gaps = Vec::new();
+    let plan = make_plan(asked, tags, clue, &mut gaps).await?;
+    Ok((plan, gaps))
 }
 
 async fn make_plan(

@@ -9,7 +9,7 @@ mod deaths;
 mod drill;
 mod events;
 mod fleets;
-mod gap;
+pub(crate) mod gap;
 mod hook;
 mod identify;
 mod identity;

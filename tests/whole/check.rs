@@ -515,7 +515,7 @@ fn the_target_groups() {
         ("target-group/api", "ok", of(empty()).config(&arriving)),
         ("target-group", "warn", of(web(&|group| group.ports.clear()))),
         ("target-group/web", "warn", of(web(&|group| group.load_balancer = LoadBalancerType::None))),
-        ("target-group", "fail", of(denying(&["elasticloadbalancing:DescribeTargetHealth"]))),
+        ("target-group", "warn", of(denying(&["elasticloadbalancing:DescribeTargetHealth"]))),
         ("deregistration-delay/web", "ok", of(web(&|group| group.deregistration_delay = Duration::from_secs(110)))),
         ("deregistration-delay/web", "warn", of(web(&|group| group.deregistration_delay = Duration::from_secs(111)))),
         ("target-group/web", "warn", of(web(&elsewhere))),
@@ -543,6 +543,28 @@ fn the_target_groups() {
             })),
         ),
     ]);
+}
+
+#[test]
+fn a_look_up_that_the_daemon_can_do_without_fails_nothing() {
+    let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let refused = || status(400, "InvalidAction");
+    for (owner, action, check, kind) in [
+        (hooked.clone(), "DescribeLifecycleHooks", "owner", refused()),
+        (hooked.clone(), "DescribeLifecycleHooks", "owner", FaultKind::Drop),
+        (Owner::LaunchTemplate, "DescribeSpotInstanceRequests", "owner", refused()),
+        (Owner::LaunchTemplate, "DescribeLaunchTemplateVersions", "owner", status(500, "InternalError")),
+        (hooked.clone(), "DescribeTargetGroupAttributes", "deregistration-delay", refused()),
+        (hooked.clone(), "DescribeTargetGroupAttributes", "deregistration-delay", FaultKind::Drop),
+        (hooked, "DescribeTargetGroups", "target-group", refused()),
+    ] {
+        let checked = Checked::of(&answering(owned_by(owner), action, kind.clone()));
+        let fails: Vec<&Value> = checked.findings.iter().filter(|finding| finding["level"] == "fail").collect();
+        assert!(fails.iter().all(|it| it["check"] == "launch-template"), "{action} {kind:?}: {fails:#?}");
+        assert_eq!(checked.level(check, None), "warn", "{action} {kind:?}: {:#?}", checked.findings);
+        let told = checked.about("permission", Some("elasticloadbalancing:DeregisterTargets"));
+        assert_eq!(told.len(), 1, "the target group is found: {:#?}", checked.findings);
+    }
 }
 
 /// Each action that the policy of an owner names is tried, but for those that have no form that does nothing, and a denied

@@ -11,6 +11,7 @@ use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
 use crate::core::policy::{held_by, reads_on_the_way};
 use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::Parties;
+use crate::daemon::gap::Gap;
 use crate::daemon::look_up;
 
 const POLICY: &str = "allow it: spot-relay policy prints what";
@@ -24,11 +25,13 @@ pub(super) struct PlanWithReads {
 
 /// Checks the owner, and returns the plan if it is found.
 pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithReads>) {
-    let PlanWithReads { plan, on_the_way, held_by } = match find(parties).await {
-        Ok(planned) => planned,
+    let (PlanWithReads { plan, on_the_way, held_by }, gaps) = match find(parties).await {
+        Ok(found) => found,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
     let mut findings = vec![of_plan(&plan, parties)];
+    // A read that IAM denies is among the permissions.
+    findings.extend(gaps.iter().filter(|gap| gap.kind() != FailureKind::Denied).map(of_gap));
     match &plan {
         Plan::Group { group, how } => findings.extend(group::look(parties, group, *how).await),
         Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => findings.push(by_itself(
@@ -48,14 +51,20 @@ pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithRea
     (findings, Some(PlanWithReads { plan, on_the_way, held_by }))
 }
 
-async fn find(parties: &Parties) -> Result<PlanWithReads, Failure> {
+async fn find(parties: &Parties) -> Result<(PlanWithReads, Vec<Gap>), Failure> {
     let config = &parties.config;
-    let tags = look_up::find_tags(parties).await?;
+    let tags = look_up::find_tags_or_named(parties).await?;
     let clue = look_up::find_clue(parties, &tags).await?;
-    let plan = look_up::plan_of(parties, &tags, clue.clone()).await?;
+    let (plan, gaps) = look_up::plan_of(parties, &tags, clue.clone()).await?;
     let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
     let held_by = held_by(&clue, &tags, config);
-    Ok(PlanWithReads { plan, on_the_way, held_by })
+    Ok((PlanWithReads { plan, on_the_way, held_by }, gaps))
+}
+
+fn of_gap(gap: &Gap) -> Finding {
+    Finding::warn("owner", format!("not known: {gap}"))
+        .meaning("a handover goes on without it; the daemon asks for it again and again")
+        .remedy("see that AWS's endpoints can be reached from here, then check again")
 }
 
 fn unknown(failure: &Failure) -> Finding {

@@ -104,7 +104,7 @@ async fn reads(parties: &Parties, policy: &Policy, plan: Option<&Plan>) -> Vec<T
             read(parties, name(action), plan).await;
         }
         let verdict = match parties.aws.tally.is_allowed(name(action)) {
-            Some(true) => Verdict::Allowed("the read succeeded"),
+            Some(true) => Verdict::Allowed("the read was not denied"),
             Some(false) => Verdict::Denied("IAM does not allow the call".to_owned()),
             None => Verdict::Unknown("there was nothing to read, or no answer came".to_owned()),
         };

@@ -7,7 +7,7 @@ use super::finding::Finding;
 use super::{group, traffic_sources};
 use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
-use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState};
+use crate::core::model::{DEFAULT_DEREGISTRATION_DELAY, Registration, TargetGroupArn, TargetHealth, TargetState};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
@@ -19,12 +19,19 @@ const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Checks the target groups, and returns the registrations if they were found.
 pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
-    let search = registrations::find_registrations(parties, None, &[]);
+    let named = plan.map(Plan::owners_target_groups).unwrap_or_default();
     let search = async {
-        let mut found = search.await?;
-        registrations::add_delays(parties, &mut found).await.map(|()| found)
+        let mut found = match registrations::find_registrations(parties, None, &[]).await {
+            // The groups that the owner names are known without a scan.
+            Err(_) if !named.is_empty() => {
+                registrations::find_registrations(parties, Some(named.to_vec()), &[]).await?
+            }
+            found => found?,
+        };
+        let delays = registrations::add_delays(parties, &mut found).await;
+        Ok::<_, Failure>((found, delays.err()))
     };
-    let found = match tokio::time::timeout(SCAN_LIMIT, search).await {
+    let (found, without_delay) = match tokio::time::timeout(SCAN_LIMIT, search).await {
         Ok(Ok(found)) => found,
         Ok(Err(failure)) => return (vec![unknown(&failure)], None),
         Err(_) => return (vec![too_many()], None),
@@ -36,7 +43,8 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding
     findings.extend(traffic_sources::zones(parties, plan, &found.registrations).await);
     findings.extend(group::termination_hooks(plan, &found.registrations));
     for registration in &found.registrations {
-        findings.extend(of_registration(parties, registration, plan).await);
+        let why = without_delay.as_ref().filter(|_| found.without_delay.contains(&registration.target_group));
+        findings.extend(of_registration(parties, registration, why, plan).await);
         findings.extend(drains(registration, &found.unheard, plan).map(|finding| finding.of(registration.name())));
     }
     if findings.is_empty() {
@@ -133,7 +141,12 @@ fn not_registered(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
         .collect()
 }
 
-async fn of_registration(parties: &Parties, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
+async fn of_registration(
+    parties: &Parties,
+    registration: &Registration,
+    without_delay: Option<&Failure>,
+    plan: Option<&Plan>,
+) -> Vec<Finding> {
     let name = registration.name();
     let health = parties
         .aws
@@ -146,7 +159,7 @@ async fn of_registration(parties: &Parties, registration: &Registration, plan: O
         Err(failure) => not_known(registration, &failure.to_string()),
     };
     let mut findings = vec![in_it.of(name)];
-    findings.push(delay(registration, &parties.config).of(name));
+    findings.push(without_delay.map_or_else(|| delay(registration, &parties.config), untold_delay).of(name));
     if registration.network {
         let finding = Finding::warn("load-balancer", "a Network Load Balancer");
         findings.push(
@@ -253,6 +266,12 @@ fn delay(registration: &Registration, config: &Config) -> Finding {
             registration.target_group,
             room.as_secs()
         ))
+}
+
+fn untold_delay(failure: &Failure) -> Finding {
+    Finding::warn("deregistration-delay", format!("not known: {failure}"))
+        .meaning(format!("{} s are assumed; the daemon asks for it again", DEFAULT_DEREGISTRATION_DELAY.as_secs()))
+        .remedy("check again")
 }
 
 fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Finding> {
