@@ -49,6 +49,8 @@ pub(super) struct TerminationHook {
     heartbeat_every: Duration,
     stage: Stage,
     is_open: bool,
+    /// The end is near, and the completion is tried once although the hook is not seen open.
+    is_early: bool,
     /// IAM hides whether the hook is open.
     is_hidden: bool,
     attempts: Attempts,
@@ -74,6 +76,7 @@ impl Lifecycles {
             heartbeat_every: (hook.heartbeat_timeout / 2).min(HEARTBEAT_AT_LEAST),
             stage: Stage::Working,
             is_open: false,
+            is_early: false,
             is_hidden: false,
             attempts: attempts(DutyId::Lifecycle(index), &hook.name),
         });
@@ -251,7 +254,11 @@ impl Duty<HandingOver> for TerminationHook {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        (self.is_open, self.is_hidden) = (situation.hooks_are_open, situation.hooks_are_hidden);
+        // A hook that is not open refuses the call, which does no harm.
+        let is_last_chance = situation.reserve_reached() && !situation.incident.ends_by_group();
+        let is_untried = self.attempts.failures == 0;
+        self.is_early = !situation.hooks_are_open && situation.may_complete && is_last_chance && is_untried;
+        (self.is_open, self.is_hidden) = (situation.hooks_are_open || self.is_early, situation.hooks_are_hidden);
         let may_complete = self.is_open && situation.may_complete;
         if self.stage == Stage::Working && may_complete && !self.attempts.in_flight {
             self.stage = Stage::Completing;
@@ -281,6 +288,8 @@ impl Duty<HandingOver> for TerminationHook {
                 self.attempts.failed(now, failure);
                 if again {
                     self.end(Stage::Over(now));
+                } else if self.is_early {
+                    self.stage = Stage::Working;
                 }
                 return Ok(News::HookNotOpen);
             }

@@ -346,6 +346,42 @@ fn a_hook_is_completed_though_the_groups_members_may_not_be_read() {
 }
 
 #[test]
+fn a_hook_that_is_never_seen_open_is_completed_at_the_reserve_once() {
+    // The last state opens only after the try.
+    for (takes, state_later) in [(true, "Terminating"), (false, "Terminating"), (false, "Terminating:Wait")] {
+        let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |_| {});
+        let (mut tries, mut took) = (Vec::new(), false);
+        while told.now <= 122_000 && told.handover.outcome().is_none() {
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match &call {
+                    Call::FindGroup => Answer::Plan(Box::new(plan_of(group(&["drain"])))),
+                    Call::DescribeAutoScalingGroup { .. } => {
+                        members(if tries.is_empty() { "Terminating" } else { state_later })
+                    }
+                    Call::RecordLifecycleActionHeartbeat { .. } => panic!("it is not open"),
+                    Call::CompleteLifecycleAction { .. } => {
+                        tries.push(told.now);
+                        took = takes || tries.len() > 1;
+                        let refused = || refused("ValidationError", "No active Lifecycle Action found");
+                        if took { Answer::Accepted } else { refused() }
+                    }
+                    other => well(other).expect("an answer"),
+                };
+                told.answer(duty, answer);
+            }
+            told.now += 500;
+        }
+        let opens = state_later == "Terminating:Wait";
+        assert!(tries.first().is_some_and(|first| *first >= 111_000), "{tries:?}");
+        assert_eq!(tries.len(), if opens { 2 } else { 1 }, "{tries:?}");
+        let duties = &told.handover.outcome().expect("the end").duties;
+        let hook = duties.iter().find(|it| it.duty.starts_with("termination hook")).expect("the hook");
+        assert_eq!(hook.done, took, "{hook:?}");
+        assert!(took || hook.what.starts_with("not open yet"), "{hook:?}");
+    }
+}
+
+#[test]
 fn the_successor_that_the_process_before_has_asked_for_is_followed() {
     let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |incident| {
         incident.group_takes = Some(Takes::ToItsEnd);
