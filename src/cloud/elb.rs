@@ -82,6 +82,8 @@ pub struct FoundRegistrations {
     pub is_presumed: bool,
     /// The zones that the load balancers serve, if the successor's zone can be chosen; `None` where any zone will do.
     pub served_zones: Option<BTreeSet<String>>,
+    /// The reason why these zones are not known.
+    pub untold_zones: Option<Failure>,
     /// Some group of the search, or a port of it, does not hold this instance yet.
     pub awaits_more: bool,
     /// The ports on which this instance is healthy in some group.

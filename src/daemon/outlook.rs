@@ -107,7 +107,10 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
              container), so {UNSEEN}"
         )
     });
-    unclear.chain(unserved).chain(gone).chain(multiplexed).chain(unheard).collect()
+    let untold_zones = found.untold_zones.iter().map(|failure| {
+        format!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}")
+    });
+    unclear.chain(unserved).chain(gone).chain(multiplexed).chain(unheard).chain(untold_zones).collect()
 }
 
 /// The registrations, as in "registered in web (port 80; deregistration delay 300 s)".

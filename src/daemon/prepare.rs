@@ -10,7 +10,7 @@ use super::gap::Planned;
 use super::look_up::find_plan;
 use super::parties::Parties;
 use super::registrations::{
-    self, add_delays, find_registrations, find_served_zones, presume_registrations, renew_delays,
+    self, add_delays, add_served_zones, find_registrations, presume_registrations, renew_delays,
 };
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
@@ -94,7 +94,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         && plan.chooses_zones(config)
         && !is_presumed
     {
-        found.served_zones = find_served_zones(aws, &found.registrations).await;
+        add_served_zones(aws, found).await;
     }
     let tidied = match &plan.plan {
         // A fleet that replaces by itself counts too: a scheduled event raises it all the same.
@@ -124,7 +124,7 @@ pub(super) async fn scan(asked: RoundInput, speed: ScanSpeed) -> Result<FoundReg
     }
     add_delays(&asked.parties, &mut found).await?;
     if asked.chooses_zones {
-        found.served_zones = find_served_zones(&asked.parties.aws, &found.registrations).await;
+        add_served_zones(&asked.parties.aws, &mut found).await;
     }
     Ok(found)
 }

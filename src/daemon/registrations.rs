@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::gap::patiently;
 use super::parties::Parties;
@@ -168,19 +168,23 @@ fn only(among: &SearchScope, groups: &[TargetGroupArn]) -> SearchScope {
     }
 }
 
-/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or
-/// where that is not known.
-pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration]) -> Option<BTreeSet<String>> {
+/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do.
+pub(crate) async fn find_served_zones(
+    aws: &Aws,
+    registrations: &[Registration],
+) -> Result<Option<BTreeSet<String>>, Failure> {
     let arns: BTreeSet<String> = registrations.iter().flat_map(|it| it.load_balancers.iter().cloned()).collect();
     if arns.is_empty() {
-        return None;
+        return Ok(None);
     }
-    match aws.elb.zones_of_load_balancers(&arns).await {
-        Ok(zones_of) => plan::served_zones(registrations, &zones_of),
-        Err(failure) => {
-            // A successor in any zone is better than none.
-            warn!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}");
-            None
-        }
+    let zones_of = aws.elb.zones_of_load_balancers(&arns).await?;
+    Ok(plan::served_zones(registrations, &zones_of))
+}
+
+/// Adds the zones that the load balancers serve. A successor in any zone is better than none.
+pub(super) async fn add_served_zones(aws: &Aws, found: &mut FoundRegistrations) {
+    match find_served_zones(aws, &found.registrations).await {
+        Ok(zones) => found.served_zones = zones,
+        Err(failure) => found.untold_zones = Some(failure),
     }
 }

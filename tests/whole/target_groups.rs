@@ -365,6 +365,22 @@ fn a_group_launches_first_in_a_zone_that_the_load_balancer_serves() {
     assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
 }
 
+#[test]
+fn zones_that_aws_does_not_tell_are_warned_of_once() {
+    let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) };
+    let scenario = Scenario::new(of(Owner::auto_scaling_group(), vec![web])).config(SHORT);
+    // The hooks that are not told either make the rounds follow each other.
+    for action in ["DescribeLoadBalancers", "DescribeLifecycleHooks"] {
+        let (code, message) = ("InvalidAction".to_owned(), "no".to_owned());
+        let kind = FaultKind::Status { status: 400, code, message };
+        scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+    }
+    let daemon = scenario.start();
+    eventually(|| (scenario.count("DescribeLoadBalancers") > 2).then_some(())).expect("three rounds");
+    daemon.wait_for_line("not everything could be looked up");
+    assert_eq!(daemon.lines_with("the zones that the load balancers serve").len(), 1, "{:#?}", daemon.lines());
+}
+
 /// Registered after the look-up, and before the next one: by a script that runs at the end of the boot, as an example.
 #[test]
 fn a_named_target_group_that_is_joined_after_the_look_up_is_left_at_the_notice() {

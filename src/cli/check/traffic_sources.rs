@@ -5,6 +5,7 @@ use super::finding::Finding;
 use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
+use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::Parties;
 use crate::daemon::registrations;
 
@@ -35,7 +36,12 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> Vec<Finding>
 /// Checks the zones of a plan that chooses the successor's zone.
 pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
     let plan = plan.filter(|plan| plan.chooses_zones(&parties.config))?;
-    let served = registrations::find_served_zones(&parties.aws, registrations).await?;
+    let served = match registrations::find_served_zones(&parties.aws, registrations).await {
+        Ok(served) => served?,
+        // A read that IAM denies is among the permissions.
+        Err(failure) if failure.kind == FailureKind::Denied => return None,
+        Err(failure) => return Some(untold_zones(&failure)),
+    };
     let unserved: Vec<&str> = plan.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
     Some(match unserved.as_slice() {
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),
@@ -51,4 +57,10 @@ pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations:
                 .remedy(format!("enable these zones for the load balancers, or {remedy}"))
         }
     })
+}
+
+fn untold_zones(failure: &Failure) -> Finding {
+    Finding::warn("successor-zones", format!("the zones that the load balancers serve are not known: {failure}"))
+        .meaning("no zone is preferred: the successor may go where no load balancer serves it")
+        .remedy("see that Elastic Load Balancing's endpoint can be reached from here, then check again")
 }

@@ -129,6 +129,8 @@ pub struct TemplateTraits {
     /// It names a network interface that exists: `NetworkInterfaceId`.
     pub names_interface: bool,
     pub missing: Vec<MissingTemplate>,
+    /// The templates that could not be read, each with the reason in a sentence.
+    pub unread: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,7 +155,7 @@ impl TemplateTraits {
     }
 
     pub(super) fn remarks(&self, choice: &Successor) -> Vec<String> {
-        let mut remarks = Vec::new();
+        let mut remarks = self.unread.clone();
         if self.own_subnet.is_some() && !choice.subnets.is_empty() {
             remarks.push(
                 "the launch template names its subnet in a network interface, so [successor] subnets are not used: \

@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use tracing::warn;
-
 use crate::cloud::Aws;
 use crate::cloud::launch_template::TemplateFacts;
 use crate::core::model::{FleetType, Instance, InstanceState, LaunchConfiguration, LaunchTemplate, Owner};
@@ -110,10 +108,14 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
                 }
                 traits.missing.extend(missing);
             }
-            Err(failure) => warn!("launch template {} cannot be read: {failure}", template.id_or_name),
+            Err(failure) => traits.unread.push(cannot_be_read(template, &failure)),
         }
     }
     traits
+}
+
+fn cannot_be_read(template: &LaunchTemplate, failure: &Failure) -> String {
+    format!("launch template {} cannot be read: {failure}", template.id_or_name)
 }
 
 /// The facts of a template. If the version that is named has been deleted, those of the default version, from which the
@@ -161,16 +163,17 @@ async fn template_surroundings(
 ) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
     let chosen = &asked.config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
+    let mut traits = TemplateTraits::default();
     let (facts, missing) = match asked.patiently(|| describe(&asked.aws, template)).await {
         // The launch goes by the configuration alone then.
         Err(failure) if failure.kind == FailureKind::Denied => {
-            warn!("launch template {} cannot be read: {failure}", template.id_or_name);
+            traits.unread.push(cannot_be_read(template, &failure));
             (None, None)
         }
         described => described?,
     };
     let id = id.or_else(|| facts.as_ref().map(|facts| facts.id.clone()));
-    let mut traits = TemplateTraits { missing: missing.into_iter().collect(), ..TemplateTraits::default() };
+    traits.missing.extend(missing);
     if let Some(facts) = facts {
         traits = TemplateTraits { missing: traits.missing, ..facts.traits };
         if let Some(subnet) = facts.subnet_id {
