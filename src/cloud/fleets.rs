@@ -1,6 +1,7 @@
 //! The fleet that owns this instance, EC2 Fleet or Spot Fleet: the parts that both services nearly share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use aws_sdk_ec2::types::{ActiveInstance, TargetCapacityUnitType};
 use jiff::Timestamp;
@@ -100,12 +101,18 @@ impl Ec2 {
             let requests = self.describe_spot_instance_requests(one_of("instance-id", &ids));
             taken.extend(requests.await?.iter().filter_map(|request| {
                 let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
-                // AWS dates every status. A status without a date counts as new.
-                let since = status.update_time().and_then(timestamp).unwrap_or_else(|| self.caller.clock.now());
-                Some((InstanceId::new(request.instance_id()?), since))
+                let id = InstanceId::new(request.instance_id()?);
+                let since = status.update_time().and_then(timestamp).unwrap_or_else(|| self.first_seen_taken(&id));
+                Some((id, since))
             }));
         }
         Ok(taken)
+    }
+
+    /// AWS dates every status. A status without a date counts as new when it is first seen.
+    fn first_seen_taken(&self, id: &InstanceId) -> Timestamp {
+        let mut seen = self.taken_undated.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen.entry(id.clone()).or_insert_with(|| self.caller.clock.now())
     }
 }
 

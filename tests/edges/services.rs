@@ -599,6 +599,27 @@ async fn a_state_that_bears_a_name_and_no_code_is_told_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_spot_status_without_a_date_counts_from_its_first_sight() {
+    let world = owned_by(Owner::ec2_fleet(SimFleetType::Maintain)).await;
+    let fleet = world.owner_tag("aws:ec2:fleet-id").await;
+    let us = &world.identity.instance_id;
+    let body = format!(
+        "<DescribeSpotInstanceRequestsResponse><spotInstanceRequestSet><item><instanceId>{us}</instanceId><status>\
+         <code>instance-terminated-no-capacity</code></status></item></spotInstanceRequestSet>\
+         </DescribeSpotInstanceRequestsResponse>"
+    );
+    let (action, kind) = ("DescribeSpotInstanceRequests".to_owned(), FaultKind::Body { status: 200, body });
+    world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+    let mut taken_since = Vec::new();
+    for _ in 0..2 {
+        let members = world.aws.ec2.fleet_members(FleetKind::Ec2, &fleet).await.unwrap().members;
+        taken_since.extend(members.iter().find(|member| member.instance_id == *us).expect("this instance").taken_since);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(taken_since.len() == 2 && taken_since[0] == taken_since[1], "{taken_since:?}");
+}
+
+#[tokio::test]
 async fn a_write_is_accepted_by_the_status_of_its_answer() {
     let world = world(Settings::default()).await;
     for action in ["ModifyFleet", "ModifySpotFleetRequest", "DetachInstances", "DeregisterTargets", "CreateTags"] {
