@@ -55,6 +55,14 @@ impl Among {
             Plan::Nobody { .. } => None,
         }
     }
+
+    /// Tells whether the launch time cannot be true: it is before this boot, and yet the group did not list the member
+    /// beside this instance when it was looked up in this boot.
+    pub(super) fn misdates(&self, instance: &Instance, incident: &Incident) -> bool {
+        let Among::Group { known, .. } = self else { return false };
+        let was_listed = !known.contains(&incident.id.instance_id) || known.contains(&instance.instance_id);
+        !was_listed && instance.launch_time.is_some_and(|launched| launched < incident.booted())
+    }
 }
 
 /// Tells whether the instance lives, is not leaving, and was launched since.

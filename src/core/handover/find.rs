@@ -215,8 +215,10 @@ impl Find {
         };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
-        let is_old = |instance: &&Instance| !is_young(instance, incident.start.successors_since);
-        self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
+        let since = incident.start.successors_since;
+        let is_old = |it: &&Instance| !is_young(it, since) && !self.among.misdates(it, incident);
+        let old: Vec<InstanceId> = described.iter().filter(is_old).map(|it| it.instance_id.clone()).collect();
+        self.ignored.extend(old);
         let ended = described.iter().filter(|instance| !instance.state.is_alive());
         self.dead.extend(ended.map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
@@ -323,7 +325,7 @@ impl Find {
             (_, None) => incident.start.successors_since,
         };
         let id = &instance.instance_id;
-        is_successor(instance, since)
+        is_successor(instance, since.filter(|_| !self.among.misdates(instance, incident)))
             && *id != incident.id.instance_id
             && !self.ignored.contains(id)
             && !self.found.contains_key(id)

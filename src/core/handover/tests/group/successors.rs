@@ -350,3 +350,19 @@ fn a_group_that_lacked_members_before_the_notice_has_replaced_its_victim_with_on
         assert_eq!(told.handover.outcome().is_some_and(|it| it.complete), has_ended, "{old} {desired}");
     }
 }
+
+#[test]
+fn a_member_whose_launch_time_is_before_the_look_up_that_did_not_list_it_is_the_successor() {
+    const YEAR: i64 = 365 * 86_400;
+    for launched in [5, -YEAR] {
+        let mut group = group(&[]);
+        group.members = ["i-other", "i-old", US].map(|name| member(name, "InService")).to_vec();
+        let mut told = told(plan_of(group), When::AtOnce, |incident| incident.planned_before = true);
+        let instances = [("i-new", launched), ("i-other", -YEAR), ("i-old", -YEAR)];
+        let instances = instances.map(|(name, launched)| instance(name, launched, None)).to_vec();
+        let seen = Seen { members: vec!["i-other", "i-old", "i-new"], desired: 3, instances };
+        told.seeing(&seen, 60_000, DutyId::MemberState);
+        let outcome = told.handover.outcome().expect("an end");
+        assert!(outcome.complete, "{launched}: {outcome:?}");
+    }
+}
