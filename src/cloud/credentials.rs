@@ -31,6 +31,9 @@ pub(crate) const LOAD_LIMIT: Duration = Duration::from_secs(2);
 /// The pause after a failed load, during which calls use the credentials that are held.
 const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Makes the parameters of the sources.
+pub(super) type MakeConfig = Box<dyn Fn() -> ProviderConfig + Send + Sync>;
+
 /// A handle; its copies share the credentials.
 #[derive(Clone)]
 pub struct Credentials {
@@ -49,8 +52,7 @@ pub struct CredentialsState {
 }
 
 struct CredentialsHolder {
-    /// All sources but the instance profile.
-    chain: CredentialsProviderChain,
+    make_config: MakeConfig,
     instance_profile: InstanceProfile,
     names: Names,
     clock: Clock,
@@ -75,16 +77,9 @@ struct Hand {
 }
 
 impl Credentials {
-    pub(super) fn new(config: &ProviderConfig, instance_profile: InstanceProfile, names: Names, clock: Clock) -> Self {
-        let profile = ProfileFileCredentialsProvider::builder()
-            .configure(config)
-            .with_custom_provider("Ec2InstanceMetadata", instance_profile.clone());
-        let chain = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
-            .or_else("Profile", profile.build())
-            .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(config).build())
-            .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(config).build());
+    pub(super) fn new(make_config: MakeConfig, instance_profile: InstanceProfile, names: Names, clock: Clock) -> Self {
         let (hand, loading) = (Mutex::default(), tokio::sync::Mutex::new(()));
-        Self { shared: Arc::new(CredentialsHolder { chain, instance_profile, names, clock, hand, loading }) }
+        Self { shared: Arc::new(CredentialsHolder { make_config, instance_profile, names, clock, hand, loading }) }
     }
 
     /// Loads the credentials again and returns their expiry, `None` if they never expire. On failure the old ones stay.
@@ -167,8 +162,21 @@ impl CredentialsHolder {
         loaded
     }
 
+    /// Makes all sources but the instance profile. They keep what they have read for good, also a profile that cannot be
+    /// used. So each load makes them again, and reads the files as they are now.
+    fn chain(&self) -> CredentialsProviderChain {
+        let config = &(self.make_config)();
+        let profile = ProfileFileCredentialsProvider::builder()
+            .configure(config)
+            .with_custom_provider("Ec2InstanceMetadata", self.instance_profile.clone());
+        CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+            .or_else("Profile", profile.build())
+            .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(config).build())
+            .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(config).build())
+    }
+
     async fn provide(&self) -> provider::Result {
-        match self.chain.provide_credentials().await {
+        match self.chain().provide_credentials().await {
             Err(CredentialsError::CredentialsNotLoaded(_)) => self.instance_profile.provide().await,
             result => result,
         }

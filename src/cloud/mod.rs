@@ -126,15 +126,18 @@ impl Aws {
             Some(url) => loader.endpoint_url(url).load().await,
             None => loader.load().await,
         };
-        let of_credentials = ProviderConfig::without_region()
-            .with_region(Some(region.clone()))
-            .with_http_client(http)
-            .with_time_source(clock.clone())
-            .with_use_fips(config.use_fips())
-            .with_use_dual_stack(config.use_dual_stack());
+        let (sdk, time) = (config.clone(), clock.clone());
+        let of_credentials = move || {
+            ProviderConfig::without_region()
+                .with_region(sdk.region().cloned())
+                .with_http_client(http.clone())
+                .with_time_source(time.clone())
+                .with_use_fips(sdk.use_fips())
+                .with_use_dual_stack(sdk.use_dual_stack())
+        };
         let metadata_endpoint = metadata_endpoint.or_else(|| std::env::var(METADATA_ENDPOINT).ok());
         let instance_profile = InstanceProfile::new(Imds::new(metadata_endpoint.as_deref())?, clock.clone());
-        let credentials = Credentials::new(&of_credentials, instance_profile, names.clone(), clock.clone());
+        let credentials = Credentials::new(Box::new(of_credentials), instance_profile, names.clone(), clock.clone());
         let provider = SharedCredentialsProvider::new(credentials.clone());
         let config = config.into_builder().credentials_provider(provider).build();
         let caller = Caller { limit: LIMIT, credentials: credentials.clone(), clock: clock.clone(), names, tally };

@@ -13,13 +13,15 @@ use tracing::{info, warn};
 
 use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::retry::{self, Backoff, Failure, FailureKind};
-use crate::telemetry::webhook::{Announcement, PostError, Webhook};
+use crate::telemetry::webhook::{Announcement, LIMIT, PostError, Webhook};
 
 /// The limit of the queue, which bounds memory if something is very wrong: a handover has about ten milestones.
 pub(super) const QUEUE: usize = 64;
 /// The first pause after a POST that was not taken. Each further one is twice as long, up to the longest. Chance makes
 /// it half to one and a half of that: a hundred instances noticed together may share one webhook.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+/// The limit of a POST grows to this many times the first one.
+const LIMIT_GROWS: u32 = 3;
 /// The most that chance adds where the webhook names the pause.
 const SPREAD: Duration = Duration::from_secs(3);
 /// A milestone matters for this long after the deadline, should the instance still be there.
@@ -91,9 +93,10 @@ impl Notifier {
         }
     }
 
-    /// The POST to make now; its result is to be told to [`Self::answered`], also if its task dies. `None` while one is
+    /// The POST to make now, and its limit, which grows while POSTs fail: a webhook that is slow to answer has taken
+    /// what it is asked to take again. The result is to be told to [`Self::answered`], also if its task dies. `None` while one is
     /// in flight.
-    pub(super) fn due(&mut self, now: BootInstant) -> Option<(Arc<Webhook>, String)> {
+    pub(super) fn due(&mut self, now: BootInstant) -> Option<(Arc<Webhook>, String, Duration)> {
         let webhook = self.webhook.clone()?;
         loop {
             let count = match self.step {
@@ -108,7 +111,7 @@ impl Notifier {
             match webhook.render(&told) {
                 Ok(Some(body)) => {
                     self.step = Posting::InFlight(count);
-                    return Some((webhook, body));
+                    return Some((webhook, body, LIMIT * (self.failures + 1).min(LIMIT_GROWS)));
                 }
                 Ok(None) => {}
                 Err(error) => warn!("milestone {} is not posted to the webhook: {error:#}", told.milestone),
@@ -251,7 +254,7 @@ mod tests {
 
     /// The milestones of the POST that is due, the newest first.
     fn due(notifier: &mut Notifier, now: BootInstant) -> Option<Vec<String>> {
-        let (_, body) = notifier.due(now)?;
+        let (_, body, _) = notifier.due(now)?;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let earlier = body["earlier"].as_array().unwrap().iter();
         let all = std::iter::once(&body).chain(earlier);
@@ -402,6 +405,18 @@ mod tests {
         // The one on its way is not what is dropped, and is answered as itself.
         notifier.answered(at(1), Ok(()));
         assert_eq!(due(&mut notifier, at(2)).unwrap(), ["handed-over"]);
+    }
+
+    #[test]
+    fn a_webhook_that_is_slow_to_answer_has_more_time_for_the_next_post() {
+        let mut notifier = with(&["noticed"]);
+        let mut now = at(0);
+        for limit in [3, 6, 9, 9] {
+            let (_, _, its_limit) = notifier.due(now).unwrap();
+            assert_eq!(its_limit, Duration::from_secs(limit));
+            notifier.settle(now, failed(FailureKind::Unanswered, None));
+            now = notifier.wake().unwrap();
+        }
     }
 
     #[test]

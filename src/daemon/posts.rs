@@ -9,8 +9,8 @@ use crate::telemetry::webhook::{self, PostError};
 
 impl Daemon {
     pub(super) fn post_if_due(&mut self) {
-        if let Some((webhook, body)) = self.notifier.due(boot::now()) {
-            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body).await) });
+        if let Some((webhook, body, limit)) = self.notifier.due(boot::now()) {
+            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body, limit).await) });
         }
     }
 

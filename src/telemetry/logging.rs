@@ -220,11 +220,11 @@ fn to<S>(stderr: &Stderr) -> fmt::Layer<S, format::DefaultFields, format::Format
 }
 
 /// Tells whether a line may be logged. At `debug` and `trace` the HTTP crates show requests with their headers, bodies
-/// and keys.
+/// and keys. At `info` and `warn` the AWS SDK tells without its reason what this program tells with it, at each call.
 fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
     let (ours, target) = (env!("CARGO_CRATE_NAME"), metadata.target());
     let is_ours = target.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    is_ours || *metadata.level() <= Level::INFO
+    is_ours || *metadata.level() == Level::ERROR
 }
 
 /// Writes the sentence and the time left; the other fields are for machines.

@@ -1,7 +1,7 @@
 //! The webhook: each milestone as JSON, by HTTP POST.
 //!
 //! It makes the body and posts it once; the daemon decides which, when and how often. Invariants: nothing takes longer
-//! than [`LIMIT`]; errors, logs and `Debug` show only scheme, host and port of the URL (for Slack its path is the
+//! than its limit; errors, logs and `Debug` show only scheme, host and port of the URL (for Slack its path is the
 //! password); no redirect is followed; at most [`BODY_LIMIT`] of an answer is read.
 //!
 //! HTTPS trusts the system's certificates, which the first POST reads.
@@ -27,7 +27,7 @@ use template::Template;
 
 pub use announcement::Announcement;
 
-/// The limit of a POST, from connecting to the last byte of the answer.
+/// The limit of the first POST, from connecting to the last byte of the answer.
 pub const LIMIT: Duration = Duration::from_secs(3);
 /// The bytes of an answer that are read. A person sees [`SHOWN`] characters of it.
 pub const BODY_LIMIT: usize = 16 * 1024;
@@ -105,14 +105,14 @@ impl Webhook {
         Ok(body.map(|body| printable_json(&body).into_owned()))
     }
 
-    /// Posts the body once, within [`LIMIT`]. Any 2xx is success, whatever follows it.
+    /// Posts the body once, within the limit. Any 2xx is success, whatever follows it.
     ///
     /// # Errors
     /// `Rejected`: 3xx and 4xx, where a repeat would change nothing. `Throttled`: 408 and 429. `Fault`: 5xx.
     /// `Unanswered`: the rest. `retry_after` is the pause that a 408, a 429 or a 5xx asks for, in seconds or as a date.
-    pub async fn post(&self, body: String) -> Result<(), PostError> {
-        let until = Instant::now() + LIMIT;
-        let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
+    pub async fn post(&self, body: String, limit: Duration) -> Result<(), PostError> {
+        let until = Instant::now() + limit;
+        let late = || Failure::unanswered(format!("no answer within {} s", limit.as_secs()));
         let (client, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers(), Timestamp::now());

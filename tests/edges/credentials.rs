@@ -191,6 +191,39 @@ fn metadata_that_is_turned_off_by_the_environment_is_said_to_be() {
     });
 }
 
+/// A story in which `AWS_PROFILE` names the profile `web` of a file, whose path it gets, with this text.
+fn story_of_a_profile(name: &str, text: &str, told: impl AsyncFnOnce(&str, Aws)) {
+    let file = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&file, text).unwrap();
+    if alone(&format!("credentials::{name}"), &[("AWS_PROFILE", "web"), ("AWS_CONFIG_FILE", &file)]) {
+        story(name, Settings::default(), async |_sim, aws| told(&file, aws).await);
+    }
+}
+
+const OF_A_PROCESS: &str = "[profile web]\ncredential_process = \
+    echo '{\"Version\": 1, \"AccessKeyId\": \"AKIA\", \"SecretAccessKey\": \"secret\"}'\n";
+
+#[test]
+fn the_process_of_a_profile_tells_them() {
+    story_of_a_profile("the_process_of_a_profile_tells_them", OF_A_PROCESS, async |_, aws| {
+        aws.credentials.renew().await.unwrap();
+        assert!(aws.credentials.standing().loaded);
+    });
+}
+
+#[test]
+fn the_reason_why_a_profile_cannot_be_used_is_told_each_time_until_the_file_is_right() {
+    let name = "the_reason_why_a_profile_cannot_be_used_is_told_each_time_until_the_file_is_right";
+    story_of_a_profile(name, "[profile web]\nsso_session = absent\n", async |file, aws| {
+        for _ in 0..2 {
+            let told = aws.credentials.renew().await.unwrap_err().message;
+            assert!(told.contains("sso"), "{told}");
+        }
+        std::fs::write(file, OF_A_PROCESS).unwrap();
+        aws.credentials.renew().await.unwrap();
+    });
+}
+
 #[test]
 fn an_instance_without_a_profile_is_told_what_to_do() {
     let settings = Settings { role: None, ..Settings::default() };

@@ -36,7 +36,7 @@ async fn try_to_post(url: &str) -> Result<(), PostError> {
     let webhook = Webhook::new(url, None, for_posts).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
     let began = Instant::now();
-    let result = webhook.post(body).await;
+    let result = webhook.post(body, LIMIT).await;
     assert!(began.elapsed() < AT_MOST, "{:?}", began.elapsed());
     result
 }
@@ -61,10 +61,10 @@ async fn its_name_is_found_by_whom_it_was_given() {
     let port = stub.url.rsplit_once(':').unwrap().1;
     let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None, for_posts).unwrap();
     let body = || webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
-    assert!(webhook.post(body()).await.is_err(), "nobody knows such a name");
+    assert!(webhook.post(body(), LIMIT).await.is_err(), "nobody knows such a name");
     let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None, here).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
-    webhook.post(body).await.unwrap();
+    webhook.post(body, LIMIT).await.unwrap();
 }
 
 /// What comes of a POST that is answered with this.
@@ -101,7 +101,7 @@ async fn what_arrives_is_the_announcement_as_json_with_every_key() {
     let webhook = Webhook::new(&format!("{}/hook?room=ops", stub.url), None, for_posts).unwrap();
     let sample = Announcement::sample("noticed");
     for announcement in [&sample, &sample.clone().sparse()] {
-        webhook.post(webhook.render(announcement).unwrap().unwrap()).await.unwrap();
+        webhook.post(webhook.render(announcement).unwrap().unwrap(), LIMIT).await.unwrap();
     }
     let requests = stub.requests();
     assert_eq!(requests[0].line, "POST /hook?room=ops");
@@ -291,11 +291,11 @@ async fn an_answer_that_repeats_a_secret_is_not_shown() {
         Webhook::new(&format!("{url}/services/T000/B000/xoxb1234567890?sig=QUERYTOKEN1"), None, for_posts).unwrap();
     for status in [404, 400, 400, 400] {
         assert_eq!(
-            webhook.post("{}".into()).await.unwrap_err().failure.message,
+            webhook.post("{}".into(), LIMIT).await.unwrap_err().failure.message,
             format!("it answered HTTP {status} (what it said is not shown, because it repeats the webhook's URL)")
         );
     }
-    let failure = webhook.post("{}".into()).await.unwrap_err();
+    let failure = webhook.post("{}".into(), LIMIT).await.unwrap_err();
     assert_eq!(failure.failure.message, "it answered HTTP 400 (the services of this room take no message)");
 }
 
@@ -341,7 +341,7 @@ async fn no_error_and_no_debug_shows_more_than_scheme_and_host() {
         let webhook = Webhook::new(&format!("{scheme}://USERTOKEN:PASSTOKEN@{host}{rest}"), None, for_posts).unwrap();
         assert_eq!(shows_nothing(format!("{webhook:?}")), format!("Webhook({scheme}://{host})"));
         assert_eq!(webhook.origin(), format!("{scheme}://{host}"));
-        let failure = webhook.post("{}".into()).await.unwrap_err();
+        let failure = webhook.post("{}".into(), LIMIT).await.unwrap_err();
         shows_nothing(format!("{} {failure:?}", failure.failure));
     }
 }
