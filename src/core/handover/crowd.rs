@@ -110,21 +110,33 @@ impl Crowd {
         attempts.postpone(tried_at + left.mul_f64(chance));
     }
 
-    /// Puts off a call of the last precedence until the fellows have very likely left, and up to half as long again,
-    /// but not into the last sixth of the time. There a refused call is tried again however long its pause, and twice
-    /// more later. More tries would take from those that have not left.
-    pub(super) fn hold_back(&self, attempts: &mut Attempts) {
+    /// Brings a call of the last precedence that failed forward into the last third of the time, and twice more later,
+    /// however long its pause. More tries would take from those that have not left.
+    pub(super) fn bring_forward(&self, attempts: &mut Attempts) {
         let chance = fraction(attempts.seed);
-        let after = |share: f64| self.begun_at + self.deadline.since(self.begun_at).mul_f64(share);
-        let latest = after(0.66 + chance / 6.0);
-        let last = [latest, after(0.84 + chance / 12.0), after(0.93 + chance / 20.0)];
+        let last = [self.late(chance), self.after(0.84 + chance / 12.0), self.after(0.93 + chance / 20.0)];
         if let (true, Some(again)) = (attempts.failures > 0, last.into_iter().find(|at| *at > attempts.begun_at)) {
             attempts.next = attempts.next.min(again);
         }
+    }
+
+    /// Puts off a registration until the fellows have very likely left, and up to half as long again, but not into the
+    /// last sixth of the time.
+    pub(super) fn hold_back(&self, attempts: &mut Attempts) {
         let Some(throttled_at) = self.throttled_at else { return };
+        let chance = fraction(attempts.seed);
         let all_leave = Bucket::TARGETS.time_for(self.fellows()).max(HELD_BACK_AT_LEAST);
         let wanted = throttled_at + all_leave.mul_f64(1.0 + chance / 2.0);
-        attempts.postpone(wanted.min(latest));
+        attempts.postpone(wanted.min(self.late(chance)));
+    }
+
+    fn late(&self, chance: f64) -> BootInstant {
+        self.after(0.66 + chance / 6.0)
+    }
+
+    /// The instant after this share of the time.
+    fn after(&self, share: f64) -> BootInstant {
+        self.begun_at + self.deadline.since(self.begun_at).mul_f64(share)
     }
 
     /// Brings the last moment to leave forward once a call was throttled, or all would leave in one moment: by chance,

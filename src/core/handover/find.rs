@@ -362,6 +362,7 @@ impl Duty<HandingOver> for Find {
             Among::Group { rebalances: true, .. } => situation.registers_somewhere,
             _ => false,
         };
+        situation.crowd.bring_forward(&mut self.attempts);
         if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
             let bucket = match self.among {
                 Among::Group { .. } => Bucket::AUTO_SCALING,

@@ -39,6 +39,7 @@ impl Duty<HandingOver> for Mark {
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
         if self.is_wanted(situation.incident) {
+            situation.crowd.bring_forward(&mut self.attempts);
             situation.crowd.hold_back(&mut self.attempts);
         }
     }

@@ -268,6 +268,7 @@ impl Duty<HandingOver> for Register {
         if self.batch().iter().any(|instance| instance.state != InstanceState::Running) {
             self.attempts.space_out(UNSEEN_PAUSE);
         }
+        situation.crowd.bring_forward(&mut self.attempts);
         match (self.batch().is_empty(), self.to_look_at(situation.now).is_empty()) {
             (false, _) => situation.crowd.hold_back(&mut self.attempts),
             (true, false) => situation.crowd.space_out(&mut self.attempts, Bucket::ELB_LOOKS),

@@ -98,14 +98,19 @@ fn successors_are_registered_though_nobody_can_look_whether_another_victim_did_i
 }
 
 #[test]
-fn a_registration_that_was_throttled_is_tried_again_while_there_is_time() {
-    for name in ["i-victim", "i-second", "i-third", "i-fourth", "i-fifth", "i-sixth", "i-seventh", "i-eighth"] {
+fn a_registration_or_look_that_was_throttled_is_tried_again_while_there_is_time() {
+    let fates: [fn(u64, &Call) -> Option<Fate>; 2] = [
+        |now, call| (now < 41_000 && matches!(call, Call::RegisterTargets { .. })).then_some(Fate::Throttled),
+        |now, call| (now < 41_000 && matches!(call, Call::DescribeTargetHealth { .. })).then_some(Fate::Throttled),
+    ];
+    let names = ["i-victim", "i-second", "i-third", "i-fourth", "i-fifth", "i-sixth", "i-seventh", "i-eighth"];
+    for (name, fate_of) in names.into_iter().flat_map(|name| fates.map(|fate_of| (name, fate_of))) {
         let mut run = Run::new(Owner::Maintain, &[(name, 1_000, 76_000)], raise_of(4), Vec::new());
-        run.fate_of =
-            |now, call| (now < 41_000 && matches!(call, Call::RegisterTargets { .. })).then_some(Fate::Throttled);
+        run.fate_of = fate_of;
         let run = run.run(&[]);
         let successor = &run.aws.launches.first().expect("a successor").id;
         assert_eq!(run.targets_of(successor.as_str()), 3, "{name}: {:?}", run.aws.writes);
+        assert!(run.outcome(0).complete, "{name}: {:#?}", run.outcome(0));
         let tries = run.calls.iter().filter(|(_, _, call)| matches!(call, Call::RegisterTargets { .. })).count();
         assert!(tries < 40, "{tries} tries");
     }
