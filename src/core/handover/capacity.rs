@@ -288,12 +288,12 @@ impl Duty<HandingOver> for AskCapacity {
                 self.go_on(now, Stage::Raise);
             }
             (Stage::Deaths, Answer::Instances(instances)) => {
-                let deaths = self.newly_dead(incident, instances);
+                let (deaths, has_launched) = self.newly_dead(incident, instances);
                 if !deaths.is_empty() {
                     self.after_deaths(now);
                     return Ok(News::Watched(deaths));
                 }
-                self.finds_nobody_dead(now);
+                self.finds_nobody_dead(now, has_launched);
             }
             (Stage::Note, Answer::Accepted) => self.wait(now),
             // Without the note somebody else's number may look like a raise. A failed note holds nothing up.

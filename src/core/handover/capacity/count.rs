@@ -126,6 +126,12 @@ impl Units {
             living: units(hundredths(&|_| true)) - idle,
         }
     }
+
+    /// Tells whether the members that EC2 shows fill the base without those that go, new ones among them. The fleet's
+    /// own number may lag behind.
+    pub(super) fn fill(self, base: i32) -> bool {
+        self.young > 0 && self.old + self.young - self.going >= base
+    }
 }
 
 /// AWS's time of our own notice, if our Spot request tells it: the notice's time less two minutes is a guess.

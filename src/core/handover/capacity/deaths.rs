@@ -28,11 +28,13 @@ impl AskCapacity {
         self.reads > 0 && self.reads.is_multiple_of(READS_WITHOUT_A_DEATH) && self.deaths.given_up.is_none()
     }
 
-    /// The dead instances that the fleet has launched since our notice, without those that were reported.
-    pub(super) fn newly_dead(&mut self, incident: &Incident, instances: Vec<Instance>) -> Vec<Death> {
+    /// The dead instances that the fleet has launched since our notice, without those that were reported; and whether
+    /// one that it has launched since lives.
+    pub(super) fn newly_dead(&mut self, incident: &Incident, instances: Vec<Instance>) -> (Vec<Death>, bool) {
         let since = incident.start.successors_since;
         let is_young = |it: &Instance| it.launch_time.zip(since).is_some_and(|(launched, since)| launched >= since);
-        let dead = instances.into_iter().filter(|it| !it.state.is_alive() && is_young(it));
+        let (living, dead): (Vec<_>, Vec<_>) =
+            instances.into_iter().filter(is_young).partition(|it| it.state.is_alive());
         let death = |it: Instance| Death {
             instance_id: it.instance_id,
             reason: it.state_reason,
@@ -41,15 +43,18 @@ impl AskCapacity {
             was_leaving: false,
         };
         let deaths: Vec<Death> =
-            dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();
+            dead.into_iter().map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();
         deaths.iter().for_each(|death| self.note_death(death));
-        deaths
+        (deaths, !living.is_empty())
     }
 
-    /// Goes on: a victim has gone, the number read counted a dead member, or the fleet has yet to launch.
-    pub(super) fn finds_nobody_dead(&mut self, now: BootInstant) {
-        if self.back_at.is_none() {
-            return self.wait(now);
+    /// Goes on: a victim has gone, the number read counted a dead member, or the fleet has yet to launch. If it has
+    /// launched somebody, its number may lag behind, and its members are counted.
+    pub(super) fn finds_nobody_dead(&mut self, now: BootInstant, has_launched: bool) {
+        match self.back_at {
+            None if !has_launched => return self.wait(now),
+            None => return self.go_on(now, Stage::Count),
+            Some(_) => {}
         }
         (self.count.wanted, self.deaths.expected) = (None, None);
         self.go_on(now, Stage::Count);

@@ -151,8 +151,8 @@ impl AskCapacity {
         let nobody_asked = nobody_came && !self.raise.is_begun() && is_untouched;
         // Young members do not count here: others' raises have launched them, and they are still to be registered.
         let is_full = capacity.total == base && units.staying - units.young >= base;
-        let reached = capacity.fulfilled >= wanted;
         let is_raised = self.raise.is_begun() || capacity.total >= wanted;
+        let reached = capacity.fulfilled >= wanted || (is_raised && units.fill(base));
         let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
         self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
         // One of many that are in doubt raises first, and the others see that.

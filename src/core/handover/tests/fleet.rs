@@ -250,6 +250,23 @@ fn a_member_from_just_before_a_short_notice_is_no_successor() {
 }
 
 #[test]
+fn a_successor_that_the_list_shows_is_taken_though_the_fleets_own_number_does_not_move() {
+    let mut told = told(|_| {});
+    told.until(30_000);
+    assert_eq!(told.written, ["11"]);
+    let new = member("i-new", 29, None);
+    told.dead.extend(new.instance.clone());
+    told.members.push(new);
+    told.healthy = vec![healthy("i-new")];
+    told.until(80_000);
+    assert_eq!(told.written, ["11", "10"]);
+    assert!(told.has(MilestoneKind::SuccessorHealthy));
+    told.until(141_000);
+    let outcome = outcome_of(&mut told);
+    assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{outcome}");
+}
+
+#[test]
 fn a_victim_that_the_fleet_drops_after_the_raise_lowers_the_raise_at_once() {
     let mut told = told(|_| {});
     told.until(23_000);

@@ -17,7 +17,7 @@ const BASE: i32 = 4;
 /// A call that was given up lands within this, in milliseconds, if it does.
 const LANDS_WITHIN: u64 = 55_000;
 /// Steps of one interleaving: more than any has.
-const DEPTH: usize = 100;
+const DEPTH: usize = 140;
 
 #[derive(Clone)]
 struct Daemon {
