@@ -14,7 +14,7 @@ use super::words::seconds;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
 use crate::core::incident::{Incident, LaunchStep, LaunchWay};
-use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
+use crate::core::model::{BootInstant, Instance, InstanceId, Launched, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing};
 
@@ -203,6 +203,23 @@ impl AskLaunch {
         if is_new { Asked::InDoubt } else { Asked::Pending }
     }
 
+    /// Asks again under another token after trouble that passes. A throttle tells nothing about the capacity of these
+    /// pools, so the same ones are asked for.
+    fn launch_again(&mut self, now: BootInstant, launched: Launched) -> Asked {
+        let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+        let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
+        self.errors = launched.errors;
+        if kind == FailureKind::Throttled {
+            (self.stage, self.not_found) = (Stage::Create, false);
+            self.attempt += u32::try_from(self.launch.attempts.len()).unwrap_or_default();
+        } else {
+            self.next_attempt(now);
+        }
+        self.attempts.failed(now, Failure::of(kind, self.errors.join(", ")));
+        self.attempts.postpone(now + NOTED_WITHIN);
+        if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+    }
+
     /// Goes on to the next pools once the record is written. When the plan has come round it pauses first.
     fn next_attempt(&mut self, now: BootInstant) {
         self.stage = Stage::Create;
@@ -339,14 +356,7 @@ impl Duty<HandingOver> for AskLaunch {
             }
             // AWS answers a repeat with neither instances nor errors while it is still at work.
             Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
-            Answer::Launched(launched) if launched.came_at_a_bad_moment() => {
-                let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
-                let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
-                self.errors = launched.errors;
-                self.next_attempt(now);
-                self.attempts.failed(now, Failure::of(kind, self.errors.join(", ")));
-                if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
-            }
+            Answer::Launched(launched) if launched.came_at_a_bad_moment() => self.launch_again(now, launched),
             Answer::Launched(launched) => {
                 self.errors = launched.errors;
                 let is_missing = self.errors.iter().any(|error| error.starts_with(VERSION_NOT_FOUND));

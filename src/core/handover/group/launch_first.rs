@@ -125,6 +125,11 @@ impl LaunchFirst {
         (self.refused, self.all_refused) = (None, false);
     }
 
+    /// Asks for the same zone under another token: a throttled launch tells nothing about its capacity.
+    pub(super) fn same_zone_again(&mut self) {
+        self.attempt += self.zones.len().max(1) as u32;
+    }
+
     /// Goes on to the next zone. Returns whether there is one.
     pub(super) fn next_zone(&mut self) -> bool {
         let has_next = !(self.attempt as usize + 1).is_multiple_of(self.zones.len().max(1));

@@ -9,7 +9,7 @@ use crate::core::handover::course::Asked;
 use crate::core::handover::launch::NOTED_WITHIN;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, GroupState, Launched};
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, FailureKind};
 
 impl AskGroup {
     /// Takes an answer. Instances or errors are the last word on its token.
@@ -23,6 +23,12 @@ impl AskGroup {
             return self.refuse(now, "AWS answered with neither an instance nor an error".to_owned());
         }
         self.launch.doubt = Doubt::None;
+        if launched.came_at_a_bad_moment() && launched.is_throttled() {
+            self.launch.same_zone_again();
+            self.attempts.failed(now, Failure::of(FailureKind::Throttled, launched.errors.join(", ")));
+            self.attempts.postpone(now + NOTED_WITHIN);
+            return Asked::Pending;
+        }
         if self.launch.next_zone() {
             return self.go_on(now + NOTED_WITHIN, Stage::Launch);
         }

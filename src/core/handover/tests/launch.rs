@@ -309,6 +309,12 @@ fn a_fleet_that_was_throttled_within_is_launched_as_a_fleet_again_after_a_pause(
         assert!(asked.iter().all(|(_, call)| matches!(call, Call::CreateFleet { .. })), "{code}: {asked:?}");
         let tokens = tokens(&asked);
         assert!(tokens.len() == 2 && tokens[0] != tokens[1] && asked[1].0 > 0, "{code}: {asked:?}");
+        let fleets: Vec<_> = asked
+            .iter()
+            .map(|(_, call)| if let Call::CreateFleet { fleet, .. } = call { fleet } else { panic!("{call:?}") })
+            .collect();
+        let is_throttled = code == "RequestLimitExceeded";
+        assert_eq!(fleets[0] == fleets[1], is_throttled, "{code}: a throttle tells nothing about these pools");
     }
 }
 

@@ -366,3 +366,23 @@ fn a_member_whose_launch_time_is_before_the_look_up_that_did_not_list_it_is_the_
         assert!(outcome.complete, "{launched}: {outcome:?}");
     }
 }
+
+#[test]
+fn a_launch_first_that_was_throttled_within_is_tried_again_in_its_zone() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    let mut launches = Vec::new();
+    for answered in [&[][..], &[], &["i-new"]] {
+        match told.until(20_000, DutyId::Ask) {
+            Some(Call::LaunchInstances { client_token, availability_zone, .. }) => {
+                launches.push((client_token, availability_zone))
+            }
+            other => panic!("{other:?} after {launches:?}"),
+        }
+        let errors = if answered.is_empty() { vec!["RequestLimitExceeded: slow down".to_owned()] } else { Vec::new() };
+        let instances = answered.iter().copied().map(id).collect();
+        told.answer(DutyId::Ask, Answer::Launched(Launched { instances, errors }));
+    }
+    let tokens: BTreeSet<_> = launches.iter().map(|(token, _)| token).collect();
+    let zones: BTreeSet<_> = launches.iter().map(|(_, zone)| zone).collect();
+    assert_eq!((tokens.len(), zones.len()), (3, 1), "{launches:?}");
+}
