@@ -8,8 +8,8 @@ use crate::core::retry::{Failure, FailureKind, growing, takes_turns};
 
 /// This many faults in a row without AWS's error code are a refusal: an endpoint without LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
-/// A launch that AWS leaves open for this long is given up if the group has not grown. Asked in another way, the group
-/// may still launch in time.
+/// A launch that AWS leaves open for this long is given up if the group has not grown, and so is one that the group is
+/// too busy for. Asked in another way, the group may still launch in time.
 const OPEN_AT_MOST: Duration = Duration::from_secs(20);
 /// Seconds between a refusal that is no reason to leave and the next launch.
 const AGAIN_AFTER: [u64; 3] = [20, 40, 60];
@@ -19,6 +19,8 @@ pub(super) struct LaunchFirst {
     zones: Vec<String>,
     pub(super) attempt: u32,
     pub(super) doubt: Doubt,
+    /// AWS has answered since then that another change of the group is under way.
+    busy_since: Option<BootInstant>,
     /// The reason why the launch was refused. This instance then leaves as at-once, or not at all.
     pub(super) refused: Option<String>,
     /// AWS has refused every launch so far with an answer. The record tells the next process.
@@ -53,6 +55,7 @@ impl LaunchFirst {
             zones: group.zones_for_a_successor(&incident.start.identity.availability_zone),
             attempt: 0,
             doubt: if incident.start.is_resumed() { Doubt::Past } else { Doubt::None },
+            busy_since: None,
             refused: None,
             all_refused: false,
             begun_again: 0,
@@ -146,7 +149,10 @@ impl LaunchFirst {
             Doubt::Past if failure.kind == FailureKind::Denied => Doubt::None,
             doubt => doubt,
         };
+        self.busy_since = self.busy_since.or(Some(now)).filter(|_| failure.is_busy());
+        let is_busy_for_long = self.busy_since.is_some_and(|since| now.since(since) >= OPEN_AT_MOST);
         match (failure.kind, self.doubt) {
+            (_, Doubt::None) if is_busy_for_long => Failed::Refused,
             (FailureKind::Rejected, _) if !failure.is_busy() => Failed::Refused,
             (FailureKind::Denied, _) => Failed::Refused,
             (FailureKind::Fault, _) if failure.code.is_none() && failures + 1 >= FAULTS_THAT_REFUSE => Failed::Refused,
