@@ -5,10 +5,12 @@
 mod surroundings;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::gap::{Gap, Planned, patiently};
 use super::parties::Parties;
-use crate::core::config::Successor;
+use crate::cloud::imds::{Imds, ImdsError};
+use crate::core::config::{OwnerChoice, Successor};
 use crate::core::error_chain::error_chain;
 use crate::core::model::{
     AutoScalingGroup, Fleet, FleetKind, FleetState, FleetType, Instance, LaunchTemplate, LifeCycle, Owner,
@@ -19,6 +21,10 @@ use surroundings::{TEMPLATE_ID_TAG, find_surroundings};
 
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
+
+/// The tries of a metadata path that is refused, and the pause after each.
+const REFUSED_AT_MOST: u32 = 3;
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Finds the plan: the tags, the owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(asked: &Parties) -> Planned {
@@ -82,16 +88,28 @@ pub(crate) async fn find_tags_or_named(asked: &Parties) -> Result<BTreeMap<Strin
 
 /// Finds the owner as the tags tell it.
 pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) -> Result<Clue, Failure> {
-    let lifecycle_state = match asked.imds.target_lifecycle_state().await {
-        Ok(look) => look.body,
-        // Without its group's tag a member that was detached looks like an instance that never was in a group.
-        Err(error) if !tags.contains_key("aws:autoscaling:groupName") => {
+    // Without its group's tag a member that was detached looks like an instance that never was in a group.
+    let is_needed = asked.config.successor.owner == OwnerChoice::Discover && Clue::group(tags).is_none();
+    let lifecycle_state = match is_needed {
+        false => None,
+        true => lifecycle_state(&asked.imds).await.map_err(|error| {
             let why = error_chain(&error);
-            return Err(Failure::unanswered(format!("the metadata does not tell of an Auto Scaling group: {why}")));
-        }
-        Err(_) => None,
+            Failure::unanswered(format!("the metadata does not tell of an Auto Scaling group: {why}"))
+        })?,
     };
     Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &asked.config.successor))
+}
+
+/// The lifecycle state in the metadata. AWS's service is overloaded (HTTP 503) or silent for a while, but another one
+/// may refuse a path that it does not know with any status. What is refused several times is taken for absent.
+async fn lifecycle_state(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    for _ in 0..REFUSED_AT_MOST {
+        match imds.target_lifecycle_state().await {
+            Err(ImdsError::Status(_) | ImdsError::TurnedOff) => tokio::time::sleep(REFUSED_PAUSE).await,
+            answer => return answer.map(|look| look.body),
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the plan as [`plan_of`] does, and fails where a gap may hide what the owner needs.

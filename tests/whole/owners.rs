@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::sim::{FleetType, Owner, Pool, Settings, TargetGroupSettings, TargetType};
+use spot_relay::sim::{Fault, FaultKind, FleetType, Nth, Owner, Pool, Settings, TargetGroupSettings, TargetType};
 
 use crate::scenario::{SHORT, Scenario, drained_soon, eventually, target_group, world};
 
@@ -501,4 +501,21 @@ fn nine_noticed_together_get_nine_successors_though_aws_throttles() {
     assert_eq!(world.sim.successors().len(), 9);
     let serving = world.sim.targets("web").into_iter().filter(|(_, _, state)| state == "healthy").count();
     assert_eq!(serving, 9, "{:?}", world.sim.targets("web"));
+}
+
+/// Another metadata service than AWS's may know some paths alone, and answer the others with any status.
+#[test]
+fn a_metadata_service_that_refuses_the_path_of_the_lifecycle_state_costs_no_successor() {
+    for status in [400, 403, 500] {
+        let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(SHORT);
+        let (code, message) = ("Refused".to_owned(), "no".to_owned());
+        let action = "autoscaling/target-lifecycle-state".to_owned();
+        let kind = FaultKind::Status { status, code, message };
+        scenario.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+        let daemon = scenario.start();
+        daemon.wait_for_line("owner: launch template");
+        scenario.sim.notice("terminate", Duration::from_secs(30));
+        assert!(daemon.is_complete(), "{status}: {}", daemon.lines().join("\n"));
+        assert_eq!(scenario.sim.successors().len(), 1, "{status}");
+    }
 }
