@@ -21,7 +21,7 @@ pub(super) use failing::requests_may_be_told;
 use operator::Operator;
 use raise::Raise;
 
-use super::course::{Asked, HandingOver, News, Situation};
+use super::course::{HandingOver, News, Situation};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
@@ -67,8 +67,8 @@ pub(super) struct AskCapacity {
     /// The fleet has more than its target: nobody is launched in the place of those that leave.
     has_spare: bool,
     too_late: bool,
-    /// The progress that was reported last.
-    told: Asked,
+    /// The raise was reported.
+    told: bool,
     fulfilled: bool,
     /// The instant at which the base was put back last. From then on the last read counts.
     back_at: Option<BootInstant>,
@@ -151,7 +151,7 @@ impl AskCapacity {
             operator: Operator::default(),
             has_spare: false,
             too_late: false,
-            told: Asked::Pending,
+            told: false,
             fulfilled: false,
             back_at: None,
             reads: 0,

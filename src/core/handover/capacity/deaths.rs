@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::count::ABOUT_TO_GO;
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::Ask;
-use crate::core::handover::course::{Asked, Situation};
+use crate::core::handover::course::Situation;
 use crate::core::handover::deaths::{Death, MOST_DEATHS, advice, pause_after_deaths};
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Instance, StateReason};
@@ -75,7 +75,6 @@ impl AskCapacity {
             .filter(|most| alike(most) >= MOST_DEATHS)
             .map(|most| format!("{} that it launched died of {most}; {}", alike(&most), advice(&most)));
         (self.fulfilled, self.count.wanted, self.back_at) = (false, None, None);
-        self.told = Asked::Raised;
         self.stage = if given_up.is_some() && !self.operator.is_suspected() { Stage::PutBack } else { Stage::Read };
         self.deaths.given_up = given_up;
         self.attempts.begins_again(now + pause_after_deaths(self.deaths.dead.len(), self.attempts.seed));
@@ -145,7 +144,7 @@ impl Ask for AskCapacity {
     }
 
     fn is_gone_unasked(&self) -> bool {
-        self.stage == Stage::Gone && !self.raise.is_begun() && self.told == Asked::Pending
+        self.stage == Stage::Gone && !self.raise.is_begun() && !self.told
     }
 
     fn counts_at(&self) -> Option<BootInstant> {

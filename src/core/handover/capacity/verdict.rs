@@ -183,7 +183,7 @@ impl AskCapacity {
             if stands { self.go_on(now, Stage::StandBack) } else { self.look_again(now) }
         } else if self.count.wanted.is_some_and(|wanted| total >= wanted) && !is_too_high {
             // Another victim has written the same count for both, or the fleet is at it by itself.
-            self.is_raised = true;
+            self.is_raised |= self.needs_raise();
             self.wait(now);
         } else {
             self.go_on(now, if is_too_high || is_noted { Stage::Raise } else { Stage::Tag });
@@ -197,8 +197,13 @@ impl AskCapacity {
         }
         self.deaths.expected = self.count.wanted;
         self.count.another_goes_at = None;
-        self.is_raised = true;
+        self.is_raised |= self.needs_raise();
         if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
+    }
+
+    /// Tells whether the fleet has to be raised for what was counted. It is not for what it replaces by itself.
+    fn needs_raise(&self) -> bool {
+        self.raise.may_have_been_done() || self.count.wanted > self.base
     }
 
     /// Tells whether nothing is to be put back. The last write of this process counts, whatever AWS still shows. Nobody

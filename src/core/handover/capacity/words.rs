@@ -9,14 +9,13 @@ use crate::core::handover::words::seconds;
 use crate::core::model::{BootInstant, FleetState};
 
 impl AskCapacity {
-    /// Reports once that the fleet was asked, and once that it has launched.
+    /// Reports once that the fleet was asked, and then that it has launched, asked or not.
     pub(super) fn tell(&mut self) -> Asked {
-        match self.told {
-            Asked::Pending if self.is_raised => self.told = Asked::Raised,
-            Asked::Raised if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
-            _ => return Asked::Pending,
+        if self.is_raised && !std::mem::replace(&mut self.told, true) {
+            return Asked::Raised;
         }
-        self.told.clone()
+        let is_waited_for = self.is_raised || self.stage == Stage::Await;
+        if self.fulfilled || (is_waited_for && self.has_grown()) { Asked::Launching } else { Asked::Pending }
     }
 
     /// The fleet has launched for one victim or more.
@@ -44,6 +43,10 @@ impl AskCapacity {
                 let report = DutyReport::new(duty, false, self.why_not_raised());
                 // The tag is still to be taken off.
                 if self.is_to_be_untagged() && stage != Stage::Done { report } else { report.settled() }
+            }
+            (stage, Some(_)) if self.fulfilled && !self.is_raised => {
+                let what = format!("not raised: without the members that go it has its target of {base}");
+                DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             (_, Some(at)) if self.fulfilled => {
                 let by_marks = self.count.by_marks.as_ref().map(|failure| {

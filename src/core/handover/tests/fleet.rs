@@ -169,6 +169,26 @@ fn what_the_fleet_launched_for_a_victim_that_was_noticed_before_is_not_raised_fo
     });
     told.until(60_000);
     assert_eq!(told.written, Vec::<String>::new());
+    assert!(!told.has(MilestoneKind::SuccessorRequested), "nobody was asked");
+}
+
+#[test]
+fn nobody_says_that_a_fleet_was_asked_which_has_its_successor_already() {
+    // It counts this instance as gone since the notice, or was raised for it in an earlier handover.
+    for (fulfilled, tag) in [(10, None), (11, Some("10..11 termination back"))] {
+        let mut told = told(|told| {
+            told.shown.capacity.fulfilled = fulfilled;
+            told.shown.tags.extend(tag.map(|tag| (BASE_CAPACITY_TAG.to_owned(), tag.to_owned())));
+            told.members.push(member("i-new", 20, None));
+        });
+        told.until(60_000);
+        assert_eq!(told.written, Vec::<String>::new());
+        let kinds: Vec<_> = told.handover.take_milestones().iter().map(|it| it.milestone).collect();
+        assert!(!kinds.contains(&MilestoneKind::SuccessorRequested), "{tag:?}: {kinds:?}");
+        assert!(kinds.contains(&MilestoneKind::SuccessorRunning), "{tag:?}: {kinds:?}");
+        let reports = format!("{:?}", told.handover.reports());
+        assert!(reports.contains("not raised: without the members that go it has its target of 10"), "{reports}");
+    }
 }
 
 #[test]
