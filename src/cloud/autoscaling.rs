@@ -249,12 +249,21 @@ fn members(described: &types::AutoScalingGroup) -> Vec<GroupMember> {
         Some(GroupMember {
             instance_id: InstanceId::new(instance.instance_id()?),
             availability_zone: instance.availability_zone().unwrap_or_default().to_owned(),
-            lifecycle_state: instance.lifecycle_state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+            lifecycle_state: lifecycle_state(instance).to_owned(),
             weight: instance.weighted_capacity().and_then(|weight| weight.parse().ok()),
             loses_protection: instance.protected_from_scale_in().unwrap_or_default() && !protects_new,
         })
     };
     described.instances().iter().filter_map(member).collect()
+}
+
+/// AWS tells the state of every member. One without a state is taken for one in service: AWS refuses a call that comes
+/// too early.
+fn lifecycle_state(instance: &types::Instance) -> &str {
+    /// The SDK's word for a missing value that AWS's model requires.
+    const MISSING: &str = "no value was set";
+    let told = instance.lifecycle_state().map(|state| state.as_str());
+    told.filter(|state| !state.is_empty() && *state != MISSING).unwrap_or("InService")
 }
 
 fn lifecycle_hook(hook: &types::LifecycleHook, transition: &str) -> Option<LifecycleHook> {

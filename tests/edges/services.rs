@@ -620,6 +620,24 @@ async fn a_spot_status_without_a_date_counts_from_its_first_sight() {
 }
 
 #[tokio::test]
+async fn a_member_without_a_lifecycle_state_is_taken_for_one_in_service() {
+    let world = world(Settings::default()).await;
+    for (told, state) in [("", "InService"), ("<LifecycleState>Terminating:Wait</LifecycleState>", "Terminating:Wait")]
+    {
+        let body = format!(
+            "<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGroupsResult><AutoScalingGroups><member>\
+             <AutoScalingGroupName>web</AutoScalingGroupName><Instances><member><InstanceId>i-1</InstanceId>{told}</member>\
+             </Instances></member></AutoScalingGroups></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>"
+        );
+        let (action, kind) = ("DescribeAutoScalingGroups".to_owned(), FaultKind::Body { status: 200, body });
+        world.sim.clear_faults();
+        world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+        let members = world.aws.autoscaling.group_state("web").await.unwrap().expect("the group").members;
+        assert_eq!(members.iter().map(|member| member.lifecycle_state.as_str()).collect::<Vec<_>>(), [state]);
+    }
+}
+
+#[tokio::test]
 async fn a_write_is_accepted_by_the_status_of_its_answer() {
     let world = world(Settings::default()).await;
     for action in ["ModifyFleet", "ModifySpotFleetRequest", "DetachInstances", "DeregisterTargets", "CreateTags"] {
