@@ -75,6 +75,10 @@ where
             denial(message)
         }
         (Some(message), _) => message.to_owned(),
+        (None, Some(200..=299)) => {
+            let why = causes(error).last().map(ToString::to_string).unwrap_or_default();
+            format!("an answer whose contents cannot be read ({why}){}", beginning(error))
+        }
         (None, Some(status)) if code.is_none() => {
             format!("HTTP {status} without an error that could be read{}", beginning(error))
         }

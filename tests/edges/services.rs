@@ -638,6 +638,20 @@ async fn a_member_without_a_lifecycle_state_is_taken_for_one_in_service() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_date_that_cannot_be_read_is_told_as_that() {
+    let world = world(Settings::default()).await;
+    let body = "<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGroupsResult><AutoScalingGroups><member>\
+                <AutoScalingGroupName>web</AutoScalingGroupName><CreatedTime>2026-11-28T14:06:00.123456</CreatedTime></member>\
+                </AutoScalingGroups></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>";
+    let (action, kind) =
+        ("DescribeAutoScalingGroups".to_owned(), FaultKind::Body { status: 200, body: body.to_owned() });
+    world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+    let failure = world.aws.autoscaling.group_state("web").await.unwrap_err();
+    assert!(failure.message.starts_with("an answer whose contents cannot be read"), "{failure}");
+    assert!(failure.message.contains("imestamp") && !failure.message.contains("without an error"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_write_is_accepted_by_the_status_of_its_answer() {
     let world = world(Settings::default()).await;
     for action in ["ModifyFleet", "ModifySpotFleetRequest", "DetachInstances", "DeregisterTargets", "CreateTags"] {
