@@ -363,6 +363,7 @@ impl Duty<HandingOver> for Register {
             _ if all > 1 && registered == all => format!("{healthy} of {all} seen healthy yet"),
             _ if all > 1 => format!("{registered} of {all} registered: {}", self.attempts.trouble()),
             _ if registered > 0 => "registered, not seen healthy yet".to_owned(),
+            _ if self.is_left_to_others() => format!("not seen registered: {}", self.attempts.trouble()),
             _ => format!("not registered: {}", self.attempts.trouble()),
         };
         Some(DutyReport::new(duty, false, what))
@@ -380,6 +381,17 @@ mod tests {
     use crate::core::duty::DutyId;
     use crate::core::handover::tests::{at, incident_of, registration, running};
     use crate::core::model::{Action, MilestoneKind, TargetHealth, TargetState};
+
+    #[test]
+    fn a_registration_by_the_owner_that_nobody_could_look_for_is_not_said_to_be_missing() {
+        for (by_owner, word) in [(true, "not seen registered: failed once"), (false, "not registered: failed once")] {
+            let ours = registration("arn:web", "i-us", &[80]);
+            let mut register = Register::new(ours, by_owner, Attempts::new(DutyId::Register(0), at(0), 0));
+            register.attempts.failed(at(0), retry::Failure::of(FailureKind::Denied, "no"));
+            let report = register.report(at(0)).unwrap();
+            assert!(!report.done && report.what.starts_with(word), "{report:?}");
+        }
+    }
 
     #[test]
     fn a_successor_is_seen_by_its_address_however_that_is_spelled() {
