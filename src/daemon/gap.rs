@@ -18,7 +18,7 @@ const TRIES: u32 = 6;
 pub(crate) struct Gap {
     what: String,
     is_of_hooks: bool,
-    failure: Failure,
+    pub(crate) failure: Failure,
 }
 
 impl Gap {
@@ -38,12 +38,7 @@ impl Gap {
         &self.what
     }
 
-    /// The failure without the name.
-    pub(super) fn into_bare(self) -> Failure {
-        self.failure
-    }
-
-    pub(crate) fn kind(&self) -> FailureKind {
+    pub(super) fn kind(&self) -> FailureKind {
         self.failure.kind
     }
 

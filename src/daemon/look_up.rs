@@ -51,7 +51,7 @@ pub(super) async fn find_group(asked: &Parties) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
     let owner = find_owner(asked, clue, &mut gaps).await?;
     match gaps.into_iter().find(|gap| gap.kind() != FailureKind::Denied) {
-        Some(gap) => Err(gap.into_bare()),
+        Some(gap) => Err(gap.failure),
         None => Ok(Plan::of(&owner, &asked.identity, &Successor::default(), &Surroundings::default())),
     }
 }
@@ -121,7 +121,7 @@ pub(crate) async fn certain_plan_of(
     let (plan, gaps) = plan_of(asked, tags, clue).await?;
     let decides = |gap: &Gap| gap.is_of_hooks() || gap.what() == REQUEST_LAUNCHES_AGAIN;
     match gaps.into_iter().find(|gap| decides(gap) || gap.kind() != FailureKind::Denied) {
-        Some(gap) => Err(gap.into_bare()),
+        Some(gap) => Err(gap.failure),
         None => Ok(plan),
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithRea
     };
     let mut findings = vec![of_plan(&plan, parties)];
     // A read that IAM denies is among the permissions.
-    findings.extend(gaps.iter().filter(|gap| gap.kind() != FailureKind::Denied).map(of_gap));
+    findings.extend(gaps.iter().filter(|gap| gap.failure.kind != FailureKind::Denied).map(of_gap));
     match &plan {
         Plan::Group { group, how } => findings.extend(group::look(parties, group, *how).await),
         Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => findings.push(by_itself(
@@ -64,18 +64,21 @@ async fn find(parties: &Parties) -> Result<(PlanWithReads, Vec<Gap>), Failure> {
 fn of_gap(gap: &Gap) -> Finding {
     Finding::warn("owner", format!("not known: {gap}"))
         .meaning("a handover goes on without it; the daemon asks for it again and again")
-        .remedy("see that AWS's endpoints can be reached from here, then check again")
+        .remedy(remedy(&gap.failure))
 }
 
-fn unknown(failure: &Failure) -> Finding {
-    let remedy = match failure.kind {
+fn remedy(failure: &Failure) -> &'static str {
+    match failure.kind {
         FailureKind::Denied => POLICY,
         FailureKind::Credentials => "correct the credentials and the clock, then check again",
         _ => "see that AWS's endpoints can be reached from here, then check again",
-    };
+    }
+}
+
+fn unknown(failure: &Failure) -> Finding {
     Finding::fail("owner", format!("who launches a successor is not known: {failure}"))
         .meaning("it is looked for again in the two minutes, and no successor is asked for until it is found")
-        .remedy(remedy)
+        .remedy(remedy(failure))
 }
 
 fn of_plan(plan: &Plan, parties: &Parties) -> Finding {
@@ -124,9 +127,9 @@ async fn of_launch(parties: &Parties, launch: &LaunchPlan) -> Vec<Finding> {
             Ok(None) => Finding::fail("launch-template", format!("AWS knows no template or version {name}"))
                 .meaning("no successor can be launched from it")
                 .remedy("correct [successor] launch-template, or create the version"),
-            Err(failure) => Finding::fail("launch-template", format!("{name} cannot be read: {failure}"))
-                .meaning("whether a successor can be launched from it is not known")
-                .remedy(POLICY),
+            Err(failure) => Finding::warn("launch-template", format!("{name} cannot be read: {failure}"))
+                .meaning("the successor is launched from it all the same, by the configuration alone")
+                .remedy(remedy(&failure)),
         });
     }
     findings
