@@ -84,7 +84,11 @@ impl Clue {
             OwnerChoice::Discover => match group {
                 Some(group) => group,
                 None if lifecycle_state.is_some_and(is_lifecycle_state) => {
-                    Clue::Nobody("the instance is detached from its Auto Scaling group".to_owned())
+                    Clue::Nobody(
+                        "the instance is detached from its Auto Scaling group, which launched in its place if it was to keep \
+                         its size"
+                            .to_owned(),
+                    )
                 }
                 None => spot_fleet.or(ec2_fleet).or_else(|| template(tags, choice)).unwrap_or_else(|| {
                     Clue::Nobody("the instance has no tag of a group, a fleet or a launch template".to_owned())
