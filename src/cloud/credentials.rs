@@ -2,7 +2,8 @@
 //!
 //! They come from the SDK's standard chain (environment, profile, web identity, container, instance profile). Our
 //! metadata client reads the instance profile. The daemon decides when to renew. Invariants: a call waits for a load
-//! only without usable credentials, and never longer than [`LOAD_LIMIT`]; credentials that cannot sign are never held.
+//! only without usable credentials; a load goes on if its caller stops waiting; credentials that cannot sign are never
+//! held.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,15 +19,22 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_smithy_async::time::TimeSource;
 use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
 use super::clock::Clock;
 use super::failure::credentials_failure;
 use super::instance_profile::{InstanceProfile, NoProfile, cannot_sign};
-use super::names::Names;
+use super::names::{Names, on_a_thread};
 use crate::core::retry::{Failure, FailureKind};
 
-/// The limit of the whole chain. For the instance profile it covers a token, the role's name and its credentials.
-pub(crate) const LOAD_LIMIT: Duration = Duration::from_secs(2);
+/// The limit of the whole chain. For the instance profile it covers a token, the role's name and its credentials. After
+/// each load in a row that took too long it is twice as long, up to [`LOAD_GROWS`] times: another source may be slow.
+const LOAD_LIMIT: Duration = Duration::from_secs(2);
+const LOAD_GROWS: u32 = 4;
+
+/// The longest wait for a renewal, the look-up of a name included. A disk that holds the files may never answer.
+const RENEW_LIMIT: Duration = Duration::from_secs(25);
 
 /// The pause after a failed load, during which calls use the credentials that are held.
 const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -58,7 +66,7 @@ struct CredentialsHolder {
     clock: Clock,
     hand: Mutex<Hand>,
     /// Allows one load at a time. Calls that wait for it take its result, good or bad.
-    loading: tokio::sync::Mutex<()>,
+    loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -70,6 +78,8 @@ struct Hand {
     not_loaded: Option<String>,
     /// The number of loads that have ended.
     loads: u64,
+    /// The number of loads in a row that took too long.
+    timeouts: u32,
     /// The instant at which the last load failed.
     failed_at: Option<Instant>,
     /// AWS's refusal of the credentials at the last call.
@@ -78,15 +88,19 @@ struct Hand {
 
 impl Credentials {
     pub(super) fn new(make_config: MakeConfig, instance_profile: InstanceProfile, names: Names, clock: Clock) -> Self {
-        let (hand, loading) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        let (hand, loading) = (Mutex::default(), Arc::default());
         Self { shared: Arc::new(CredentialsHolder { make_config, instance_profile, names, clock, hand, loading }) }
     }
 
     /// Loads the credentials again and returns their expiry, `None` if they never expire. On failure the old ones stay.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
-        let _one_at_a_time = self.shared.loading.lock().await;
-        let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;
-        Ok(credentials.expiry())
+        let renewing = async {
+            let one_at_a_time = Arc::clone(&self.shared.loading).lock_owned().await;
+            self.shared.load(one_at_a_time).await
+        };
+        let renewed = tokio::time::timeout(RENEW_LIMIT, renewing).await;
+        let renewed = renewed.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(RENEW_LIMIT)));
+        Ok(renewed.map_err(|error| credentials_failure(&error))?.expiry())
     }
 
     /// Marks the credentials as rejected by AWS: the next call loads others.
@@ -138,15 +152,28 @@ impl CredentialsHolder {
         (!self.has_expired(&credentials)).then_some(credentials)
     }
 
-    async fn load(&self) -> provider::Result {
-        let loaded = self.names.within(LOAD_LIMIT, self.provide()).await;
-        let loaded = loaded.unwrap_or_else(|| Err(CredentialsError::provider_timed_out(LOAD_LIMIT)));
+    /// Loads on a thread of its own, because the sources read their files in place, from whatever disk.
+    async fn load(self: &Arc<Self>, one_at_a_time: OwnedMutexGuard<()>) -> provider::Result {
+        let (shared, runtime) = (Arc::clone(self), Handle::current());
+        let loading = on_a_thread("credentials", move || {
+            let _one_at_a_time = one_at_a_time;
+            runtime.block_on(shared.load_here())
+        });
+        loading.await.unwrap_or_else(|error| Err(CredentialsError::provider_error(error)))
+    }
+
+    async fn load_here(&self) -> provider::Result {
+        let limit = LOAD_LIMIT * 2_u32.saturating_pow(self.hand().timeouts).min(LOAD_GROWS);
+        let loaded = self.names.within(limit, self.provide()).await;
+        let timeouts = if loaded.is_some() { 0 } else { self.hand().timeouts.saturating_add(1) };
+        let loaded = loaded.unwrap_or_else(|| Err(CredentialsError::provider_timed_out(limit)));
         let loaded = loaded.and_then(|credentials| match cannot_sign(&credentials) {
             Some(why) => Err(CredentialsError::invalid_configuration(NoProfile::Unusable(why))),
             None => Ok(credentials),
         });
         let mut hand = self.hand();
         hand.loads = hand.loads.wrapping_add(1);
+        hand.timeouts = timeouts;
         hand.failed_at = loaded.is_err().then(Instant::now);
         match &loaded {
             Ok(credentials) => {
@@ -182,13 +209,13 @@ impl CredentialsHolder {
         }
     }
 
-    async fn load_unless_usable(&self) -> provider::Result {
+    async fn load_unless_usable(self: &Arc<Self>) -> provider::Result {
         let loads = self.hand().loads;
         // AWS may accept expired ones: it extends those of an instance profile when it cannot renew them.
         if let Some(in_hand) = self.in_hand_after_a_failure() {
             return Ok(in_hand);
         }
-        let _one_at_a_time = self.loading.lock().await;
+        let one_at_a_time = Arc::clone(&self.loading).lock_owned().await;
         if let Some(usable) = self.usable() {
             return Ok(usable);
         }
@@ -197,7 +224,7 @@ impl CredentialsHolder {
             true => CredentialsError::provider_error(NoProfile::OfOtherCall(
                 self.hand().not_loaded.clone().unwrap_or_default(),
             )),
-            false => match self.load().await {
+            false => match self.load(one_at_a_time).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(error) => error,
             },

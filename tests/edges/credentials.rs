@@ -212,6 +212,31 @@ fn the_process_of_a_profile_tells_them() {
 }
 
 #[test]
+fn a_slow_source_has_more_time_after_each_load_that_took_too_long() {
+    let text = OF_A_PROCESS.replace("echo", "sleep 3; echo");
+    story_of_a_profile("a_slow_source_has_more_time_after_each_load_that_took_too_long", &text, async |_, aws| {
+        assert!(aws.credentials.renew().await.is_err(), "two seconds");
+        aws.credentials.renew().await.unwrap();
+    });
+}
+
+#[test]
+fn a_profile_on_a_disk_that_does_not_answer_blocks_nobody() {
+    let name = "a_profile_on_a_disk_that_does_not_answer_blocks_nobody";
+    story_of_a_profile(name, OF_A_PROCESS, async |file, aws| {
+        aws.credentials.renew().await.unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+        let renewed = tokio::time::timeout(Duration::from_millis(500), aws.credentials.renew()).await;
+        assert!(renewed.is_err(), "the wait can be given up");
+        call(&aws).await.unwrap();
+        // Somebody writes, so that the reader ends.
+        std::fs::write(file, OF_A_PROCESS).unwrap();
+        std::fs::remove_file(file).unwrap();
+    });
+}
+
+#[test]
 fn the_reason_why_a_profile_cannot_be_used_is_told_each_time_until_the_file_is_right() {
     let name = "the_reason_why_a_profile_cannot_be_used_is_told_each_time_until_the_file_is_right";
     story_of_a_profile(name, "[profile web]\nsso_session = absent\n", async |file, aws| {
