@@ -194,6 +194,8 @@ fn metadata_that_is_turned_off_by_the_environment_is_said_to_be() {
 /// A story in which `AWS_PROFILE` names the profile `web` of a file, whose path it gets, with this text.
 fn story_of_a_profile(name: &str, text: &str, told: impl AsyncFnOnce(&str, Aws)) {
     let file = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+    // A run that failed may have left a pipe there.
+    let _ = std::fs::remove_file(&file);
     std::fs::write(&file, text).unwrap();
     if alone(&format!("credentials::{name}"), &[("AWS_PROFILE", "web"), ("AWS_CONFIG_FILE", &file)]) {
         story(name, Settings::default(), async |_sim, aws| told(&file, aws).await);
