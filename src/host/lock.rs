@@ -1,8 +1,8 @@
 //! The lock, so that only one of the daemon and a drill works for this instance at a time.
 //!
 //! It is flock(2) on a file that names its holder; the kernel releases it when the holder ends. Invariant: only a
-//! living process that the file names keeps another one out. If the lock cannot be had for another reason, that is
-//! reported, and the program works without it.
+//! living process that the file names keeps another daemon out. If the lock cannot be had for another reason, that is
+//! reported, and the program works without it. On a full disk a daemon holds the lock without its name.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -65,10 +65,10 @@ impl Lock {
                 Ok(()) => {
                     // Everybody may read who works here, whatever the umask. A failure is no reason to stop.
                     let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    file.write_all(format!("{} {}\n", who.as_str(), std::process::id()).as_bytes())?;
-                    return Ok(Lock { _file: file });
+                    return match write_name(&mut file, who) {
+                        Err(error) if who == Who::Drill || !is_of_full_disk(&error) => Err(LockError::Unusable(error)),
+                        _ => Ok(Lock { _file: file }),
+                    };
                 }
                 Err(TryLockError::WouldBlock) if tries < TRIES => std::thread::sleep(BETWEEN_TRIES),
                 Err(TryLockError::WouldBlock) => {}
@@ -82,12 +82,35 @@ impl Lock {
     }
 }
 
-/// The pid of the daemon that has the lock, if any. This changes nothing.
-pub(crate) fn daemon(path: &Path) -> Option<u32> {
+/// The daemon that has the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LockedDaemon {
+    /// `None` where the daemon could not write its name, as on a full disk.
+    pub pid: Option<u32>,
+}
+
+/// The daemon that has the lock, if any. This changes nothing.
+pub(crate) fn daemon(path: &Path) -> Option<LockedDaemon> {
     let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file = OpenOptions::new().read(true).custom_flags(no_link).open(path).ok()?;
-    let holder = read(&mut file).filter(|holder| holder.who == Who::Daemon && is_alive(holder))?;
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(holder.pid)
+    let metadata = file.metadata().ok()?;
+    let pid = match metadata.is_file() && metadata.len() == 0 {
+        true => None,
+        false => Some(read(&mut file).filter(|holder| holder.who == Who::Daemon && is_alive(holder))?.pid),
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(LockedDaemon { pid })
+}
+
+/// Writes the holder over the one before, whose place on a full disk is still there. If it cannot, the file is empty.
+fn write_name(file: &mut File, who: Who) -> io::Result<()> {
+    let name = format!("{} {}\n", who.as_str(), std::process::id());
+    let written = file.rewind().and_then(|()| file.write_all(name.as_bytes()));
+    file.set_len(if written.is_ok() { name.len() as u64 } else { 0 })?;
+    written
+}
+
+fn is_of_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Opens the file for writing, or else for reading: a process without the right to write can still see that it is held.
@@ -149,10 +172,20 @@ mod tests {
         assert_eq!(daemon(&path), None, "a drill has it");
         drop(lock);
         let lock = Lock::take(&path, Who::Daemon).expect("nobody has it");
-        assert_eq!(daemon(&path), Some(us.pid));
+        assert_eq!(daemon(&path), Some(LockedDaemon { pid: Some(us.pid) }));
         drop(lock);
         assert_eq!(daemon(&path), None, "the file names one that has it no more");
         Lock::take(&path, Who::Daemon).expect("free again");
+    }
+
+    #[test]
+    fn a_daemon_that_could_not_write_its_name_is_seen_and_not_named() {
+        let path = path("unnamed");
+        let lock = Lock::take(&path, Who::Daemon).expect("nobody has it");
+        std::fs::write(&path, "").expect("emptied");
+        assert_eq!(daemon(&path), Some(LockedDaemon { pid: None }));
+        drop(lock);
+        assert_eq!(daemon(&path), None);
     }
 
     #[test]

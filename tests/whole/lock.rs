@@ -1,5 +1,7 @@
 //! One daemon an instance: the lock, and what happens without it.
 
+use std::process::Stdio;
+
 use crate::scenario::{Scenario, world};
 
 #[test]
@@ -43,4 +45,23 @@ fn a_lock_that_cannot_be_made_is_told_and_the_daemon_watches_all_the_same() {
     std::fs::write(scenario.directory().join("run"), "a file where the directory should be").expect("written");
     let daemon = scenario.ready();
     daemon.wait_for_line("going on without, so nothing keeps a second daemon or a drill from working beside this one");
+}
+
+/// `mount` needs the rights of a user namespace; the daemon's `/run` is a file system without a free page there.
+const ON_A_FULL_DISK: &str = "mkdir -p \"$RUNTIME_DIRECTORY\" && mount -t tmpfs -o size=4k none \"$RUNTIME_DIRECTORY\" \
+                              && head -c 4096 /dev/zero > \"$RUNTIME_DIRECTORY/full\" && exec \"$@\"";
+
+#[test]
+fn a_daemon_on_a_full_disk_holds_the_lock_and_status_says_that_it_runs() {
+    let unshare = ["/usr/bin/unshare", "--map-root-user", "--mount", "/bin/sh", "-c", ON_A_FULL_DISK, "sh"];
+    let scenario = Scenario::new(world()).started_by(&unshare);
+    let daemon = scenario.ready();
+    assert!(daemon.lines_with("failed to lock").is_empty(), "{:#?}", daemon.lines());
+    // Its file system is seen from its namespace alone.
+    let run = format!("/proc/{}/root{}", daemon.pid(), scenario.directory().join("run").display());
+    let mut command = scenario.command_of("status");
+    let status = command.arg("--json").env("RUNTIME_DIRECTORY", run).stdout(Stdio::piped()).output();
+    let status = status.expect("status runs");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("a document");
+    assert_eq!((status["state"].as_str(), status["running"].as_bool()), (Some("untold"), Some(true)), "{status:#}");
 }

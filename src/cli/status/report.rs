@@ -14,6 +14,7 @@ use crate::core::incident::{Closed, Incident, Outcome};
 use crate::core::life::Standing;
 use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
 use crate::host::files::{MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::lock::LockedDaemon;
 
 const SCHEMA: u32 = 1;
 /// A status older than this means that the daemon hangs: it writes more often.
@@ -40,8 +41,8 @@ pub(super) enum Presence {
     Running,
     /// Its process lives, but writes no status.
     Silent,
-    /// The process with this id has the daemon's lock, but the status is not its own.
-    Untold(u32),
+    /// This daemon has the lock, but the status is not its own.
+    Untold(LockedDaemon),
     /// The daemon wrote that it ended, or its process is gone.
     Ended,
     Absent,
@@ -49,7 +50,7 @@ pub(super) enum Presence {
 
 impl Presence {
     /// `lives`: the process that wrote the status lives. `holder`: the daemon that has the lock.
-    pub(super) fn of(status: Option<&Status>, lives: bool, holder: Option<u32>, now: BootInstant) -> Presence {
+    pub(super) fn of(status: Option<&Status>, lives: bool, holder: Option<LockedDaemon>, now: BootInstant) -> Presence {
         let is_over = |status: &Status| status.ended.is_some() || !lives;
         match (status, holder) {
             (status, Some(holder)) if status.is_none_or(is_over) => Presence::Untold(holder),
@@ -174,7 +175,7 @@ impl StatusReport {
             problems: problems(found),
             dry_runs: found.dry_runs.clone(),
             version: status.map(|status| status.version.clone()),
-            pid: if let Presence::Untold(pid) = presence { Some(*pid) } else { status.map(|status| status.pid) },
+            pid: if let Presence::Untold(it) = presence { it.pid } else { status.map(|status| status.pid) },
             since: status.map(|status| whole(status.since.at)),
             running_seconds: status.filter(|_| is_running).map(|status| age(status.since)),
             ended: status.and_then(|status| status.ended).map(whole),
@@ -312,12 +313,10 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         None => "no notice is seen, and nothing would be handed over".to_owned(),
     };
     let never_ran: &[&str] = if found.dry_runs.is_empty() { &START } else { &START_IT };
-    if let Presence::Untold(pid) = found.presence {
+    if let Presence::Untold(LockedDaemon { pid }) = found.presence {
+        let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
         add(
-            format!(
-                "spot-relay runs (process {pid}) and has not written {}: what it does is not known here",
-                found.path
-            ),
+            format!("spot-relay runs{process} and has not written {}: what it does is not known here", found.path),
             &["make room where that file is, and see its journal: journalctl -u spot-relay -e"],
         );
         return problems;

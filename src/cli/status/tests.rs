@@ -16,6 +16,7 @@ use crate::core::model::{
     Target, TargetGroupArn, TargetType,
 };
 use crate::host::files::{CredentialsStatus, MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::lock::LockedDaemon;
 
 /// When the daemon started, on the boot clock.
 const START: u64 = 1_000;
@@ -278,11 +279,12 @@ fn presence_is_told_by_the_process_its_last_word_and_its_end() {
     assert_eq!(of(&ended, true, 1.0), Presence::Ended);
     assert_eq!(Presence::of(None, false, None, at(1.0)), Presence::Absent);
     // Another one has the lock, and could not write.
+    const SEVEN: LockedDaemon = LockedDaemon { pid: Some(7) };
     let now = status.written.boot;
-    assert_eq!(Presence::of(Some(&status), false, Some(7), now), Presence::Untold(7));
-    assert_eq!(Presence::of(None, false, Some(7), now), Presence::Untold(7));
-    assert_eq!(Presence::of(Some(&status), true, Some(7), now), Presence::Running);
-    let presence = Presence::Untold(7);
+    assert_eq!(Presence::of(Some(&status), false, Some(SEVEN), now), Presence::Untold(SEVEN));
+    assert_eq!(Presence::of(None, false, Some(SEVEN), now), Presence::Untold(SEVEN));
+    assert_eq!(Presence::of(Some(&status), true, Some(SEVEN), now), Presence::Running);
+    let presence = Presence::Untold(SEVEN);
     let untold = StatusReport::of(&StatusSources { presence, ..found(None, false, 1.0) });
     assert!(untold.running && untold.pid == Some(7) && untold.problems[0].what.contains("process 7"), "{untold:?}");
 }
