@@ -8,6 +8,9 @@ use crate::core::incident::Incident;
 use crate::core::model::{Fleet, GroupMember, Instance, InstanceId};
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
+/// The most ids in one DescribeInstances call: a choice of ours, for which AWS documents no limit.
+pub(super) const INSTANCES_A_CALL: usize = 500;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Among {
     Group {

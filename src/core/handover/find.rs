@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub(super) use super::among::Among;
-use super::among::{is_successor, is_young};
+use super::among::{INSTANCES_A_CALL, is_successor, is_young};
 use super::capacity::{Units, noticed_by_request, requests_may_be_told};
 use super::course::{Found, HandingOver, News, Situation};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
@@ -43,8 +43,6 @@ const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
 /// and nobody but us registers the successors.
 const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
-/// The most ids in one DescribeInstances call: a choice of ours, for which AWS documents no limit.
-const INSTANCES_A_CALL: usize = 500;
 /// A victim's own daemon has made the owner launch within this, or up to twice as long.
 const REPLACED_WITHIN: Duration = Duration::from_secs(12);
 /// A successor may show a launch time this long before its victim's notice, because AWS's clocks and ours differ.

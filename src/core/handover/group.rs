@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use exit::{Exit, ExitAnswer, Left, LeftBy, was_in_service};
 pub(super) use exit::{membership, ours};
-use launch_first::{LaunchFirst, is_replaced_by_group, may_have_changed};
+use launch_first::{LaunchFirst, is_replaced_by_group, is_without_record, may_have_changed};
 use stage::{Reason, Stage};
 
+use super::among::INSTANCES_A_CALL;
 use super::ask::Ask;
 use super::course::{Asked, HandingOver, News, Situation};
 use super::crowd::Bucket;
@@ -94,6 +95,10 @@ impl AskGroup {
             Membership::Leaving if self.exit.may_be_attached(now) => self.go_on(now + LOOK_EVERY, Stage::Look),
             // This instance is out, or on its way out, which lasts for minutes.
             Membership::Leaving => self.leave(now, self.exit.gone_by(), false),
+            Membership::Detachable if members.len() > 1 && is_without_record(incident) => {
+                self.group.members = members.to_vec();
+                self.go_on(now, Stage::Newest)
+            }
             Membership::Detachable if may_have_changed(&self.group, incident) => {
                 self.go_on(now, Stage::Settings { launches: true })
             }
@@ -192,7 +197,7 @@ impl Ask for AskGroup {
             self.launch.begin_again();
             self.go_on(now + NOTED_WITHIN, Stage::Launch);
         }
-        let is_open = matches!(self.stage, Stage::Settings { launches: true } | Stage::Look | Stage::Launch);
+        let is_open = self.stage.is_before_launch();
         if self.attempts.in_flight || !(is_open || self.stage == Stage::Stay) {
             return None;
         }
@@ -336,6 +341,11 @@ impl Duty<HandingOver> for AskGroup {
             Stage::Look | Stage::Compare | Stage::ServeOn | Stage::Read { .. } => {
                 Some(Call::DescribeAutoScalingGroup { group })
             }
+            Stage::Newest => {
+                let is_other = |it: &&GroupMember| it.instance_id != situation.incident.id.instance_id;
+                let others = self.group.members.iter().filter(is_other).map(|it| it.instance_id.clone());
+                Some(Call::DescribeInstances { instance_ids: others.take(INSTANCES_A_CALL).collect() })
+            }
             Stage::Launch => {
                 self.launch.note_asked();
                 Some(Call::LaunchInstances {
@@ -379,6 +389,7 @@ impl Duty<HandingOver> for AskGroup {
                 }
                 self.read(now, incident, &current.members, decrement)
             }
+            (Stage::Newest, answer) => self.newest_shown(now, incident, answer),
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, incident, failure),
             (Stage::ServeOn, Answer::GroupState(_)) => self.go_on(now + SERVING_LOOK_EVERY, Stage::ServeOn),
@@ -410,6 +421,7 @@ impl Duty<HandingOver> for AskGroup {
             }
             Stage::Settings { .. }
             | Stage::Look
+            | Stage::Newest
             | Stage::Launch
             | Stage::Compare
             | Stage::ServeOn

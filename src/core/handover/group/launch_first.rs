@@ -183,3 +183,8 @@ pub(super) fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) ->
 pub(super) fn is_replaced_by_group(incident: &Incident) -> bool {
     incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot
 }
+
+/// Tells whether an earlier process may have handed over for this notice, and its record is lost.
+pub(super) fn is_without_record(incident: &Incident) -> bool {
+    incident.start.is_resumed() && incident.start.launches_since.is_some()
+}

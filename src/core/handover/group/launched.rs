@@ -4,14 +4,31 @@ use super::exit::{Left, LeftBy};
 use super::launch_first::{Doubt, Failed, has_grown};
 use super::stage::{Reason, Stage};
 use super::{ASK_AGAIN_AFTER, AskGroup, LOOK_EVERY};
+use crate::core::call::Answer;
+use crate::core::handover::among::is_successor;
 use crate::core::handover::ask::Ask;
 use crate::core::handover::course::Asked;
 use crate::core::handover::launch::NOTED_WITHIN;
 use crate::core::incident::Incident;
-use crate::core::model::{BootInstant, GroupState, Launched};
+use crate::core::model::{BootInstant, GroupState, InstanceId, Launched};
+use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{Failure, FailureKind};
 
 impl AskGroup {
+    /// Takes the members' launch times. If more were launched than other members leave, one of them is this instance's.
+    /// If AWS does not answer, the token still tells of most launches.
+    pub(super) fn newest_shown(&mut self, now: BootInstant, incident: &Incident, answer: Answer) -> Asked {
+        let instances = if let Answer::Instances(instances) = answer { instances } else { Vec::new() };
+        let leaving = instances.iter().filter(|it| it.tags.contains_key(LEAVING_TAG)).count();
+        let new = instances.into_iter().filter(|it| is_successor(it, incident.start.successors_since));
+        let new: Vec<InstanceId> = new.map(|it| it.instance_id).collect();
+        if new.len() <= leaving {
+            return self.go_on(now, Stage::Launch);
+        }
+        Ask::launched(self, now);
+        Asked::Launched(new)
+    }
+
     /// Takes an answer. Instances or errors are the last word on its token.
     pub(super) fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
         if !launched.instances.is_empty() {

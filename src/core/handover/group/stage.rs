@@ -25,6 +25,9 @@ pub(super) enum Stage {
     /// Reads the members before a launch, after a restart or if this instance was not in service at the last look. It
     /// may have left already, and a member that has not come yet cannot be taken out after a launch.
     Look,
+    /// Reads which members were launched since the notice: a process whose record is lost may have had one launched,
+    /// under a token that nobody knows any more.
+    Newest,
     Launch,
     /// AWS has not answered for long: did the group grow?
     Compare,
@@ -45,4 +48,11 @@ pub(super) enum Stage {
     /// No successor can be launched first, and nothing forces this instance to leave yet.
     Stay,
     Done(Left),
+}
+
+impl Stage {
+    /// Tells whether a launch before this instance leaves is still to come, or open.
+    pub(super) fn is_before_launch(self) -> bool {
+        matches!(self, Stage::Settings { launches: true } | Stage::Look | Stage::Newest | Stage::Launch)
+    }
 }

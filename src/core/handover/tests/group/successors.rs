@@ -136,6 +136,35 @@ fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an
 }
 
 #[test]
+fn without_a_record_what_an_earlier_process_had_launched_is_found_and_what_fellows_had_is_not() {
+    // Another boot has another token, and so has the zone after one that has refused.
+    for (new, fellow, launches) in [(1, false, false), (0, false, true), (1, true, true), (2, true, false)] {
+        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| {
+            (incident.planned_before, incident.start.earlier) = (false, Earlier::Perhaps);
+            incident.start.launches_since = incident.start.successors_since;
+        });
+        let others = [("i-other", -900, fellow.then_some(LEAVING_TAG)), ("i-old", -900, None)];
+        let others = others.into_iter().chain([("i-new", 5, None), ("i-newer", 9, None)].into_iter().take(new));
+        let instances: Vec<_> = others.clone().map(|(name, at, tag)| instance(name, at, tag)).collect();
+        let members = others.map(|(name, ..)| name).chain([US]).collect();
+        let seen = Seen { members, desired: 3 + new as i32, instances };
+        let mut next = told.seeing(&seen, 60_000, DutyId::Ask);
+        loop {
+            let answer = match &next {
+                Some(Call::DescribeAutoScalingGroup { .. }) => current(&seen.members, seen.desired),
+                Some(Call::DescribeInstances { .. }) => Answer::Instances(seen.instances.clone()),
+                Some(Call::LaunchInstances { .. }) if launches => break,
+                Some(Call::DetachInstances { decrement: true, .. }) if !launches => break,
+                other => panic!("{new} {fellow}: {other:?}"),
+            };
+            told.answer(DutyId::Ask, answer);
+            next = told.seeing(&seen, 60_000, DutyId::Ask);
+        }
+        assert_eq!(told.handover.successor_id(), (!launches).then(|| id("i-new")));
+    }
+}
+
+#[test]
 fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_port_is_known() {
     for (group_port, named) in [(Some(8080), vec![80, 8080]), (Some(80), vec![80]), (None, Vec::new())] {
         let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
