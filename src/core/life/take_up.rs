@@ -69,7 +69,9 @@ impl Life {
         let (instance_id, boot_id) = (self.identity.instance_id.clone(), self.boot_id.clone());
         let id = IncidentId { instance_id, boot_id, action, number };
         let is_another_signal = earlier.is_some_and(|incident| incident.signal != signal);
-        let has_same_deadline = |it: &&Incident| !is_another_signal && is_same_interruption(it.time, time);
+        // A notice after a withdrawn one has a time of its own.
+        let has_same_deadline =
+            |it: &&Incident| !is_another_signal && !it.was_survived() && is_same_interruption(it.time, time);
         let same_deadline = earlier.filter(has_same_deadline).map(|incident| incident.deadline);
         let deadline = same_deadline.map_or(deadline, |earlier| shortened(deadline, earlier, now));
         let mut incident = Incident::new(id, signal, deadline, self.start(beginning, earlier));

@@ -63,6 +63,25 @@ fn message_of(story: &Story, kind: MilestoneKind) -> String {
 }
 
 #[test]
+fn has_all_the_time_of_its_next_notice() {
+    for restarts in [false, true] {
+        let mut story = stays_out(Owner::Instant);
+        story.run(60).notice_in(Action::Terminate, 60);
+        story.run(15).withdraw();
+        story.run(15);
+        assert_eq!(closed(&story), Some(Closed::StayedOut), "{}", story.tale());
+        if restarts {
+            story.restart();
+            story.run(3);
+        }
+        story.notice_in(Action::Terminate, 90);
+        story.run(3);
+        let left = story.record().expect("a record").deadline.since(story.life().asked_at);
+        assert!(left.as_secs() > 80, "{restarts} {left:?} {}", story.tale());
+    }
+}
+
+#[test]
 fn has_no_second_successor_at_its_next_notice() {
     for owner in [Owner::Instant, Owner::Detach, Owner::Maintain] {
         for restarts in [false, true] {
