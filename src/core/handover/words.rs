@@ -43,8 +43,8 @@ pub(super) fn begun(
             format!("the Auto Scaling group {does}{again}; now: {groups}{then}")
         }
         (Signal::ScheduledEvent, _) => {
-            let event = incident.event.as_deref().unwrap_or("an event");
-            format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy, {groups}")
+            let event = incident.event.as_deref().unwrap_or("a scheduled event");
+            format!("{event}: handing over within {left}{again}; first {first}; once that is healthy, {groups}")
         }
         (Signal::Drill, _) => {
             let does = drilled(plan, serves_on, &groups, asks);

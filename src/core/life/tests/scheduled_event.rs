@@ -329,6 +329,8 @@ fn whose_time_is_past_or_near_leaves_two_minutes_for_the_successor_first() {
         story.aws.healthy_after = 60_000;
         story.run_until(|story| story.record().is_some());
         let deadline = story.record().map(|record| record.deadline);
+        let noticed = story.record().into_iter().flat_map(|it| it.milestones).next().map(|it| it.message);
+        assert!(noticed.as_ref().is_some_and(|it| it.starts_with("event-1: handing over within 120")), "{noticed:?}");
         story.run(105);
         let left = story.first(|call| matches!(call, Call::DeregisterTargets { .. }));
         let healthy = story.milestones.iter().find(|(_, it)| it.milestone == MilestoneKind::SuccessorHealthy);
