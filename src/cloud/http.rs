@@ -32,13 +32,14 @@ use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
 use reqwest::{Body, Client, Request};
 use rustix::fs::OFlags;
+use tokio::sync::OnceCell;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::client;
 use super::clock::Clock;
-use super::names::Names;
+use super::names::{Names, on_a_thread};
 use crate::core::error_chain::causes;
 use crate::core::notice::parse_http_date;
 
@@ -62,8 +63,8 @@ struct Clients {
     names: Names,
     /// The proxies of the environment, by the rules of reqwest.
     proxies: Matcher,
-    /// The trusted certificates of `AWS_CA_BUNDLE`, in place of the system's.
-    bundle: Option<Arc<RootCertStore>>,
+    /// The file of `AWS_CA_BUNDLE`, and its certificates once they are read, in place of the system's.
+    bundle: Option<(PathBuf, OnceCell<Arc<RootCertStore>>)>,
     made: Mutex<HashMap<Route, Arc<Client>>>,
     /// The time of the first connection that timed out, if none has succeeded since.
     late_since: Mutex<Option<Instant>>,
@@ -78,14 +79,12 @@ enum Route {
 }
 
 impl Http {
-    /// Reads `AWS_CA_BUNDLE` if it is set, and errs when it holds no usable certificate.
-    pub(super) fn from_env(clock: Clock, names: Names) -> anyhow::Result<Self> {
+    /// Takes the file and the proxies that the environment names, and reads nothing yet.
+    pub(super) fn from_env(clock: Clock, names: Names) -> Self {
         let bundle = env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let read =
-            |path: PathBuf| bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()));
-        let bundle = bundle.map(read).transpose()?;
+        let bundle = bundle.map(|path| (path, OnceCell::new()));
         let (proxies, made, late_since) = (Matcher::from_system(), Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Clients { clock, names, proxies, bundle, made, late_since }) })
+        Self { shared: Arc::new(Clients { clock, names, proxies, bundle, made, late_since }) }
     }
 }
 
@@ -110,7 +109,7 @@ impl Clients {
         }
         let trusted = match (route, &self.bundle) {
             (Route::Plain, _) => None,
-            (_, Some(bundle)) => Some(bundle.clone()),
+            (_, Some((path, bundle))) => Some(bundle.get_or_try_init(|| bundled(path)).await?.clone()),
             (_, None) => Some(client::system_certificates().await?),
         };
         let client = client::client(trusted, Some(Arc::new(self.names.clone())), route.connect_limit())?;
@@ -188,8 +187,17 @@ fn unanswered(error: reqwest::Error, limit: Duration) -> ConnectorError {
     }
 }
 
-/// The certificates of a file, in place of the system's.
-fn bundled(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
+/// The certificates of a file, in place of the system's, read on a thread: a disk may hang.
+///
+/// # Errors
+/// The file holds no usable certificate. The next call reads it again.
+async fn bundled(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
+    let file = path.to_owned();
+    let read = async { on_a_thread("certificates", move || read_bundle(&file)).await? };
+    read.await.with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()))
+}
+
+fn read_bundle(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
     // With `NONBLOCK` a pipe at this path does not block us.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

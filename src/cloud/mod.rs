@@ -99,7 +99,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Makes the clients. Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
+    /// Makes the clients. Errs when the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
         let Connection { region, clock, endpoint_url, metadata_endpoint, tally } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
@@ -109,7 +109,7 @@ impl Aws {
             .await
             .context("no region")?;
         let names = Names::default();
-        let http = Http::from_env(clock.clone(), names.clone())?;
+        let http = Http::from_env(clock.clone(), names.clone());
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)

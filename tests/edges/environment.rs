@@ -11,7 +11,7 @@ use spot_relay::core::retry::{Failure, FailureKind};
 use spot_relay::sim::{Request, Settings, Sim, Tls};
 use tokio::net::TcpListener;
 
-use crate::alone::{alone, assert_passed, command};
+use crate::alone::{assert_passed, command};
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT"), ("AWS_SECRET_ACCESS_KEY", "secret")];
 
@@ -174,15 +174,17 @@ fn a_path_whose_handshakes_take_more_than_two_seconds_is_slow_and_not_dead() {
 }
 
 #[test]
-fn a_bundle_that_cannot_be_used_is_named() {
+fn a_bundle_that_cannot_be_used_fails_each_call_and_is_named() {
+    let test = "a_bundle_that_cannot_be_used_fails_each_call_and_is_named";
+    if is_alone(test) {
+        let failure = call().unwrap_err();
+        return assert!(failure.message.contains("failed to use AWS_CA_BUNDLE=/"), "{failure}");
+    }
     let rubbish = std::env::temp_dir().join(format!("spot-relay-rubbish-{}.pem", std::process::id()));
     std::fs::write(&rubbish, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-    if !alone("environment::a_bundle_that_cannot_be_used_is_named", &[("AWS_CA_BUNDLE", rubbish.to_str().unwrap())]) {
-        return std::fs::remove_file(rubbish).unwrap();
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(Aws::connect(Connection::new("eu-west-1", Clock::default()))).unwrap_err();
-    assert!(error.to_string().starts_with("failed to use AWS_CA_BUNDLE=/"), "{error}");
+    let mut command = command(&format!("environment::{test}"), &KEYS);
+    command.env("AWS_ENDPOINT_URL", "https://127.0.0.1:1").env("AWS_CA_BUNDLE", &rubbish);
+    assert_passed(&command.output().unwrap());
     std::fs::remove_file(rubbish).unwrap();
 }
 

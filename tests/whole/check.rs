@@ -288,7 +288,6 @@ fn credentials_region_and_clock() {
         ("credentials", "warn", answering(in_order(), "iam/security-credentials/web", expired)),
         ("credentials", "fail", of(Settings { role: None, ..in_order() })),
         ("aws", "fail", of(Settings { role: None, ..in_order() })),
-        ("credentials", "fail", of(in_order()).variable("AWS_CA_BUNDLE", "/nowhere/at-all")),
         ("region", "absent", of(in_order())),
         ("region", "warn", of(in_order()).variable("AWS_REGION", "eu-central-1")),
         ("clock", "ok", of(in_order())),
