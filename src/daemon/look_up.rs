@@ -262,7 +262,7 @@ async fn launched_again(asked: &Parties, template: &LaunchTemplate) -> Result<Op
         };
         format!(
             "Spot request {} is of type persistent and {again}, and a successor from {} beside it would be a second one \
-             (cancel the request, or launch with a request of type one-time, to have a successor launched here)",
+             (cancel the request and restart spot-relay, or launch with one of type one-time, to have a successor launched here)",
             request.id, template.id_or_name
         )
     }))
