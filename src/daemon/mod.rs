@@ -430,8 +430,9 @@ impl Daemon {
     }
 
     fn prepared_lines(&mut self, lines: &[LogLine]) {
-        // After a notice nobody wants to read what would happen on one.
-        let is_quiet = |life: &Life| matches!(life.standing(), Standing::Watching | Standing::Arriving);
+        // After a notice nobody wants to read what would happen on one, unless this instance lives on.
+        let is_quiet =
+            |life: &Life| matches!(life.standing(), Standing::Watching | Standing::Arriving | Standing::StaysOut);
         if self.life.as_ref().is_some_and(is_quiet) {
             lines.iter().for_each(LogLine::log);
         }

@@ -187,10 +187,10 @@ fn stay_out_takes_the_mark_off_and_registers_nothing() {
     eventually(|| scenario.mark().is_none().then_some(())).expect("unmarked");
     eventually(|| (daemon.record()["closed"] == "stayed-out").then_some(())).expect("closed");
     assert!(!scenario.serves("web") && !scenario.serves("api"));
-    // Nor does the process after this one.
+    // Nor does the process after this one, which says what it would do at another notice.
     daemon.kill();
     let again = scenario.start();
-    std::thread::sleep(Duration::from_secs(1));
+    again.wait_for_line("ready; on a notice");
     assert!(!scenario.serves("web"), "{}", again.lines().join("\n"));
 }
 

@@ -132,9 +132,26 @@ impl Life {
             Why::Drilled if incident.was_seen_through() => "the drill's handover is over",
             Why::Drilled => "the drill has ended before its handover was over",
         };
+        let then = self.then_does(errand, &incident, &registrations, why);
+        // Otherwise the process before this one has said so.
+        if !incident.was_survived() {
+            let fate = incident.fate_of_successor().map(|fate| format!("; {fate}")).unwrap_or_default();
+            self.reach(MilestoneKind::Survived, format!("{what}; {then}{fate}"), now);
+        }
+        let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
+        let plan = incident.plan.as_ref();
+        self.arrival = Some(Arrival::after_handover(errand, identity, readiness, registrations, plan, now));
+        self.change_incident(|incident| incident.phase = Phase::ComingBack);
+    }
+
+    /// What an instance that lives on does, as a part of a sentence.
+    fn then_does(&self, errand: Errand, incident: &Incident, registrations: &[Registration], why: Why) -> String {
         let names: Vec<&str> = registrations.iter().map(|registration| registration.name()).collect();
         let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
-        let then = match errand {
+        match errand {
+            Errand::StayOut if why == Why::Booted && self.is_to_arrive => {
+                "it registers itself as at every boot, because [arrive] register is set".to_owned()
+            }
             Errand::StayOut if !incident.is_certain() => "this instance never left".to_owned(),
             Errand::StayOut if !incident.has_reached(MilestoneKind::Deregistered) => {
                 format!("[survive] then = \"stay-out\": it had not left {names} yet, and serves on there")
@@ -150,16 +167,7 @@ impl Life {
                 format!("it has not handed over completely, so it does not terminate itself but goes back to {names}")
             }
             Errand::Arrive | Errand::Reinstate => format!("it goes back to {names}"),
-        };
-        // Otherwise the process before this one has said so.
-        if !incident.was_survived() {
-            let fate = incident.fate_of_successor().map(|fate| format!("; {fate}")).unwrap_or_default();
-            self.reach(MilestoneKind::Survived, format!("{what}; {then}{fate}"), now);
         }
-        let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
-        let plan = incident.plan.as_ref();
-        self.arrival = Some(Arrival::after_handover(errand, identity, readiness, registrations, plan, now));
-        self.change_incident(|incident| incident.phase = Phase::ComingBack);
     }
 
     fn errand_after(&self, incident: &Incident, why: Why) -> Errand {

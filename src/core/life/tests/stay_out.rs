@@ -39,6 +39,17 @@ fn ends_with_the_next_boot() {
 }
 
 #[test]
+fn is_not_promised_by_an_instance_that_registers_itself_because_it_has_booted_again() {
+    let mut story = stays_out(Owner::Instant);
+    story.run(60).notice(Action::Stop);
+    story.run(110).boot_anew(60);
+    story.withdraw();
+    story.run(60).is_as_before();
+    let survived = message_of(&story, MilestoneKind::Survived);
+    assert!(survived.contains("has booted again") && survived.contains("it registers itself"), "{survived}");
+}
+
+#[test]
 fn of_a_notice_that_was_never_acted_on_changes_nothing() {
     for owner in LIVE_ON {
         let mut story = Story::with(owner, |config| {
