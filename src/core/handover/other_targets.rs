@@ -182,8 +182,8 @@ impl OtherTargets {
             return self.decide(now, in_service, !others.is_empty());
         }
         let tagged_at = begun_at + TAGGED_WITHIN;
-        // The only other target may get its notice a moment later. Of several the last ones to leave wait here.
-        if self.is_taken_out && others.len() == 1 && now < tagged_at {
+        // The others may get their notices a moment later, and EC2 shows a tag some time after it was set.
+        if self.is_taken_out && now < tagged_at {
             self.asked_at = tagged_at;
             return self.attempts.succeeded(tagged_at);
         }
