@@ -222,7 +222,8 @@ impl Life {
 
     pub(super) fn outlives_at(&self) -> Option<BootInstant> {
         let was_cut_short = |it: &&Incident| {
-            it.signal == Signal::Notice && it.is_terminating() && it.phase == Phase::Left && !it.is_complete()
+            let is_timed = it.signal == Signal::Notice || it.time.is_some();
+            is_timed && it.is_terminating() && it.phase == Phase::Left && !it.is_complete()
         };
         let incident = self.incident_of_this_boot().filter(was_cut_short)?;
         (self.sight.is_terminating() && self.arrival.is_none()).then(|| incident.deadline + OUTLIVES_AFTER)

@@ -101,6 +101,30 @@ fn termination_at_a_notice_that_ends_nothing_goes_on_until_the_hook_opens() {
 }
 
 #[test]
+fn termination_within_which_a_notice_ends_nothing_goes_on_until_the_hook_opens() {
+    for is_gone in [true, false] {
+        for restarts in [false, true] {
+            let mut story = draining(|_| {});
+            let now = story.now;
+            story.aws.group_terminates(now);
+            story.run(30).notice(Action::Terminate);
+            story.run(100);
+            if is_gone {
+                story.withdraw();
+            }
+            story.run(40);
+            if restarts {
+                story.restart();
+            }
+            story.run(300);
+            let context = format!("{is_gone} {restarts} {}", story.tale());
+            assert!(completes(&story) && is_complete(&story), "{context}");
+            assert_eq!(story.launched(), 0, "{context}");
+        }
+    }
+}
+
+#[test]
 fn termination_for_a_scheduled_event_has_no_end_but_the_completion() {
     let mut story = draining(hands_over_for_events);
     story.event("instance-event-1", "instance-stop", 130);
