@@ -113,11 +113,12 @@ impl Life {
         let is_wanted = |it: &&Registration| !incident.swapped_out.contains(&it.target_group);
         let registrations: Vec<Registration> = registrations.filter(is_wanted).cloned().collect();
         let errand = self.errand_after(&incident, why);
-        // The scheduled event may still come, or be announced again.
-        if errand == Errand::Reinstate
-            && let Some(event) = &incident.event
-        {
-            self.events_done.remove(event);
+        if let Some(event) = &incident.event {
+            match errand {
+                // The scheduled event may still come, or be announced again.
+                Errand::Reinstate => _ = self.events_done.remove(event),
+                _ => _ = self.events_done.insert(event.clone()),
+            }
         }
         let what = match why {
             Why::Withdrawn => "AWS has withdrawn what it had announced: this instance lives on",

@@ -30,7 +30,9 @@ impl Life {
             // The notice was gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(incident.time, time) => true,
             // This instance stays out: its place is filled.
-            Signal::Notice if incident.closed() == Some(Closed::StayedOut) => signal == Signal::Notice,
+            _ if incident.closed() == Some(Closed::StayedOut) => {
+                !matches!(signal, Signal::LifecycleState | Signal::Drill)
+            }
             _ if incident.is_closed() => false,
             // A withdrawn interruption is over, and a notice with another time is another one. Until anything is put
             // back, a notice belongs to the first incident, however late: its successor stands in.
@@ -81,7 +83,9 @@ impl Life {
             Some(earlier) => earlier.successors_before.clone(),
             None => another.map(Incident::successors).unwrap_or_default(),
         };
-        incident.event = beginning.event.as_ref().map(|event| event.id.clone());
+        // A notice that came within an event's handover leaves the event to come.
+        let event = beginning.event.as_ref().map(|event| event.id.clone());
+        incident.event = event.or_else(|| earlier.and_then(|earlier| earlier.event.clone()));
         incident.planned_before = match earlier {
             // A process that came after the notice may have found the successor in its look-up.
             Some(earlier) => earlier.plan.is_some() && earlier.planned_before,

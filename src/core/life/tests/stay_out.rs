@@ -110,3 +110,62 @@ fn has_no_second_successor_at_its_next_notice() {
         }
     }
 }
+
+#[test]
+fn has_no_second_successor_at_a_next_signal_of_another_kind() {
+    type Happens = fn(&mut Story);
+    let recommended: Happens = |story| {
+        story.recommend();
+        story.run(400).recommend_no_more();
+    };
+    let announced: Happens = |story| {
+        story.event("event-1", "system-reboot", 400);
+        story.run(200).event_is_over();
+    };
+    let noticed: Happens = |story| {
+        story.notice(Action::Terminate);
+        story.run(60).withdraw();
+    };
+    for owner in [Owner::Instant, Owner::Detach, Owner::Maintain] {
+        for (first, next) in [
+            (recommended, noticed),
+            (recommended, announced),
+            (announced, noticed),
+            (noticed, announced),
+            (noticed, recommended),
+        ] {
+            for restarts in [false, true] {
+                let mut story = Story::with(owner, |config| {
+                    hands_over_on_recommendation(config);
+                    hands_over_for_events(config);
+                    config.survive.then = Then::StayOut;
+                });
+                first(story.run(10));
+                story.run(200);
+                assert_eq!(closed(&story), Some(Closed::StayedOut), "{owner:?} {}", story.tale());
+                if restarts {
+                    story.restart();
+                    story.run(30);
+                }
+                next(&mut story);
+                story.run(200).is_tidy();
+                assert_eq!(story.launched(), 1, "{owner:?} {restarts}: {}", story.tale());
+                assert!(story.aws.places().is_empty(), "{owner:?} {restarts}: {}", story.tale());
+            }
+        }
+    }
+}
+
+#[test]
+fn has_no_second_successor_for_an_event_though_the_process_is_restarted_within_the_notice_within() {
+    let mut story = Story::with(Owner::Instant, |config| {
+        hands_over_for_events(config);
+        config.survive.then = Then::StayOut;
+    });
+    story.run(10).event("event-1", "system-reboot", 900);
+    story.run(310).notice(Action::Terminate);
+    story.run(20).restart();
+    story.run(20).withdraw();
+    story.run(300);
+    assert_eq!((story.launched(), closed(&story)), (1, Some(Closed::StayedOut)), "{}", story.tale());
+}
