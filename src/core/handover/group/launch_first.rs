@@ -19,7 +19,7 @@ pub(super) struct LaunchFirst {
     zones: Vec<String>,
     pub(super) attempt: u32,
     pub(super) doubt: Doubt,
-    /// AWS has answered since then that another change of the group is under way.
+    /// AWS has answered since then that another change of the group is under way, or that it is throttled within.
     busy_since: Option<BootInstant>,
     /// The reason why the launch was refused. This instance then leaves as at-once, or not at all.
     pub(super) refused: Option<String>,
@@ -125,7 +125,7 @@ impl LaunchFirst {
         self.begun_again += 1;
         let zones = self.zones.len().max(1) as u32;
         self.attempt = (self.attempt / zones + 1) * zones;
-        (self.refused, self.all_refused) = (None, false);
+        (self.refused, self.all_refused, self.busy_since) = (None, false, None);
     }
 
     /// Asks for the same zone under another token: a throttled launch tells nothing about its capacity.
@@ -141,6 +141,13 @@ impl LaunchFirst {
         has_next
     }
 
+    /// Notes whether an answer shows the group busy. Tells whether every answer has for so long that asking in another way
+    /// is better.
+    pub(super) fn is_busy_for_long(&mut self, now: BootInstant, is_busy: bool) -> bool {
+        self.busy_since = self.busy_since.or(Some(now)).filter(|_| is_busy);
+        self.busy_since.is_some_and(|since| now.since(since) >= OPEN_AT_MOST)
+    }
+
     /// Takes a failure after so many others in a row.
     pub(super) fn failed(&mut self, now: BootInstant, failure: &Failure, failures: u32, incident: &Incident) -> Failed {
         self.doubt = match self.doubt {
@@ -149,8 +156,7 @@ impl LaunchFirst {
             Doubt::Past if failure.kind == FailureKind::Denied => Doubt::None,
             doubt => doubt,
         };
-        self.busy_since = self.busy_since.or(Some(now)).filter(|_| failure.is_busy());
-        let is_busy_for_long = self.busy_since.is_some_and(|since| now.since(since) >= OPEN_AT_MOST);
+        let is_busy_for_long = self.is_busy_for_long(now, failure.is_busy());
         match (failure.kind, self.doubt) {
             (_, Doubt::None) if is_busy_for_long => Failed::Refused,
             (FailureKind::Rejected, _) if !failure.is_busy() => Failed::Refused,

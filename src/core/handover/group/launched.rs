@@ -40,13 +40,14 @@ impl AskGroup {
             return self.refuse(now, "AWS answered with neither an instance nor an error".to_owned());
         }
         self.launch.doubt = Doubt::None;
-        if launched.came_at_a_bad_moment() && launched.is_throttled() {
+        let is_throttled = launched.came_at_a_bad_moment() && launched.is_throttled();
+        if !self.launch.is_busy_for_long(now, is_throttled) && is_throttled {
             self.launch.same_zone_again();
             self.attempts.failed(now, Failure::of(FailureKind::Throttled, launched.errors.join(", ")));
             self.attempts.postpone(now + NOTED_WITHIN);
             return Asked::Pending;
         }
-        if self.launch.next_zone() {
+        if !is_throttled && self.launch.next_zone() {
             return self.go_on(now + NOTED_WITHIN, Stage::Launch);
         }
         self.refuse(now, launched.errors.join(", "))

@@ -415,3 +415,13 @@ fn a_launch_first_that_was_throttled_within_is_tried_again_in_its_zone() {
     let zones: BTreeSet<_> = launches.iter().map(|(_, zone)| zone).collect();
     assert_eq!((tokens.len(), zones.len()), (3, 1), "{launches:?}");
 }
+
+#[test]
+fn a_launch_first_that_is_throttled_within_for_long_is_given_up() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    while let Some(Call::LaunchInstances { .. }) = told.until(110_000, DutyId::Ask) {
+        let errors = vec!["RequestLimitExceeded: slow down".to_owned()];
+        told.answer(DutyId::Ask, Answer::Launched(Launched { instances: Vec::new(), errors }));
+    }
+    assert!((20_000..30_000).contains(&told.now), "detached from at {}", told.now);
+}
