@@ -141,8 +141,8 @@ impl LaunchFirst {
         has_next
     }
 
-    /// Notes whether an answer shows the group busy. Tells whether every answer has for so long that asking in another way
-    /// is better.
+    /// Notes whether an answer shows the group busy. Tells whether every answer has for so long that another way of
+    /// asking is better.
     pub(super) fn is_busy_for_long(&mut self, now: BootInstant, is_busy: bool) -> bool {
         self.busy_since = self.busy_since.or(Some(now)).filter(|_| is_busy);
         self.busy_since.is_some_and(|since| now.since(since) >= OPEN_AT_MOST)

@@ -11,6 +11,7 @@ use crate::core::handover::course::Asked;
 use crate::core::handover::launch::NOTED_WITHIN;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, GroupState, InstanceId, Launched};
+use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{Failure, FailureKind};
 
@@ -20,7 +21,10 @@ impl AskGroup {
     pub(super) fn newest_shown(&mut self, now: BootInstant, incident: &Incident, answer: Answer) -> Asked {
         let instances = if let Answer::Instances(instances) = answer { instances } else { Vec::new() };
         let leaving = instances.iter().filter(|it| it.tags.contains_key(LEAVING_TAG)).count();
-        let new = instances.into_iter().filter(|it| is_successor(it, incident.start.successors_since));
+        // AWS dates the notice and the launches alike. What came before the notice nobody launched for it.
+        let given = incident.time.and_then(|time| time.checked_sub(TWO_MINUTES).ok());
+        let since = given.max(incident.start.successors_since);
+        let new = instances.into_iter().filter(|it| is_successor(it, since));
         let new: Vec<InstanceId> = new.map(|it| it.instance_id).collect();
         if new.len() <= leaving {
             return self.go_on(now, Stage::Launch);

@@ -324,3 +324,17 @@ fn again_within_seconds_has_its_own_successor_though_the_process_is_killed_while
         }
     }
 }
+
+#[test]
+fn that_stands_at_the_first_start_has_a_successor_beside_what_its_group_launched_before_it() {
+    for before in [2, 25] {
+        let mut story = Story::of(Owner::Detach);
+        story.run(100).kill();
+        story.aws.desired += 1;
+        story.run(before).notice(Action::Terminate);
+        story.run(3).start();
+        story.run(115);
+        // One of them is for the group's new size.
+        assert!(story.launched() == 2 && story.aws.desired == 4, "{before}: {}", story.tale());
+    }
+}
