@@ -86,6 +86,8 @@ pub struct FoundRegistrations {
     pub untold_zones: Option<Failure>,
     /// Some group of the search, or a port of it, does not hold this instance yet.
     pub awaits_more: bool,
+    /// Target health shows this instance in some group, and not on its way out of it.
+    pub is_in_some: bool,
     /// The ports on which this instance is healthy in some group.
     pub in_service: BTreeSet<u16>,
     /// The ports of `in_service` on which nobody listens in this network namespace. The caller fills this in.
@@ -276,6 +278,7 @@ impl Elb {
         if is_all(&|row| registration.is_unserved(row)) {
             found.unserved.push(group.arn.clone());
         }
+        found.is_in_some |= !is_all(&TargetHealth::has_left);
         let is_healthy = |target: &&Target| row_of(target).is_some_and(|row| row.state == TargetState::Healthy);
         found.in_service.extend(ours.iter().filter(is_healthy).map(|target| target.port));
         if let Some(failure) = group.undescribed {

@@ -127,6 +127,7 @@ impl Preparation {
             registrations: self.found.is_some().then_some(found.registrations),
             missing: found.missing,
             more_expected: found.awaits_more,
+            is_in_some: found.is_in_some,
         }
     }
 

@@ -152,6 +152,7 @@ async fn by_own_vpc(asked: &Parties, among: &SearchScope, mut found: FoundRegist
             found.unclear.extend(again.unclear);
             found.unserved.extend(again.unserved);
             found.in_service.extend(again.in_service);
+            found.is_in_some |= again.is_in_some;
             found.without_delay.extend(again.without_delay);
         }
         None => found.unclear.extend(in_doubt),

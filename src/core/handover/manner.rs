@@ -27,6 +27,8 @@ pub struct LookedUp {
     /// The configuration or the owner names a target group (or one of its ports) that did not hold this instance yet.
     /// Somebody may have registered it since, so the handover looks again.
     pub more_expected: bool,
+    /// Target health shows this instance in some target group, and not on its way out of it.
+    pub is_in_some: bool,
 }
 
 /// The order of a handover's steps.

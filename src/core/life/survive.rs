@@ -220,6 +220,8 @@ impl Life {
         let Some(arrival) = self.arrival.take() else { return };
         self.told_waiting = None;
         self.epoch += 1;
+        // The look-up before the signal may have shown otherwise.
+        self.looked_up.is_in_some = false;
         self.wants_look_up = true;
         self.is_wholly_back = arrival.is_wholly_back();
         let closed = match arrival.errand() {

@@ -29,9 +29,9 @@ impl Life {
             Signal::RebalanceRecommendation if incident.closed() == Some(Closed::Stayed) => signal == Signal::Notice,
             // The notice was gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(incident.time, time) => true,
-            // This instance stays out: its place is filled.
+            // This instance stays out: its place is filled, until somebody puts it back.
             _ if incident.closed() == Some(Closed::StayedOut) => {
-                !matches!(signal, Signal::LifecycleState | Signal::Drill)
+                !self.looked_up.is_in_some && !matches!(signal, Signal::LifecycleState | Signal::Drill)
             }
             _ if incident.is_closed() => false,
             // A withdrawn interruption is over, and a notice with another time is another one. Until anything is put

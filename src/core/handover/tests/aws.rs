@@ -425,7 +425,8 @@ impl Aws {
     /// The result of a look-up now.
     pub(crate) fn look_up(&self) -> LookedUp {
         let registrations = Some(self.shown(&self.us()));
-        LookedUp { registrations, plan: Some(self.plan()), ..LookedUp::default() }
+        let is_in_some = !self.places().is_empty();
+        LookedUp { registrations, plan: Some(self.plan()), is_in_some, ..LookedUp::default() }
     }
 
     fn group(&self) -> AutoScalingGroup {

@@ -169,3 +169,19 @@ fn has_no_second_successor_for_an_event_though_the_process_is_restarted_within_t
     story.run(300);
     assert_eq!((story.launched(), closed(&story)), (1, Some(Closed::StayedOut)), "{}", story.tale());
 }
+
+#[test]
+fn that_somebody_puts_back_is_replaced_at_its_next_notice() {
+    let mut story = stays_out(Owner::Instant);
+    story.run(60).notice(Action::Terminate);
+    story.run(60).withdraw();
+    story.run(120);
+    assert_eq!(closed(&story), Some(Closed::StayedOut), "{}", story.tale());
+    story.aws.is_put_back();
+    // The next look-up sees it.
+    story.restart();
+    story.run(30).notice(Action::Terminate);
+    story.run(115);
+    assert!(is_complete(&story) && story.aws.places().is_empty(), "{}", story.tale());
+    assert_eq!(story.launched(), 2, "{}", story.tale());
+}
