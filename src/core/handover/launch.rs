@@ -33,6 +33,8 @@ pub(super) struct AskLaunch {
     launch: LaunchPlan,
     /// Counts on after the end of the plan: its attempts come round again, under new tokens.
     attempt: u32,
+    /// The attempts that have failed for capacity, and all attempts of the processes before.
+    without_capacity: usize,
     way: LaunchWay,
     /// Markets for which CreateFleet was refused as a whole, in this round of attempts.
     fleets_refused: Vec<Market>,
@@ -85,6 +87,7 @@ impl AskLaunch {
         AskLaunch {
             launch,
             attempt: 0,
+            without_capacity: 0,
             way: LaunchWay::Fleet,
             fleets_refused: Vec::new(),
             stage: if incident.start.is_resumed() {
@@ -180,7 +183,8 @@ impl AskLaunch {
         while is_quota && !self.launch.comes_round(self.attempt + 1) && is_refused(self.attempt + 1) {
             self.attempt += 1;
         }
-        let pause = growing(&CAPACITY_PAUSES, self.attempt as usize);
+        let pause = growing(&CAPACITY_PAUSES, self.without_capacity);
+        self.without_capacity += 1;
         self.next_attempt(now);
         let comes_round = self.launch.comes_round(self.attempt);
         let pause = if is_quota && comes_round { pause.max(QUOTA_PAUSE) } else { pause };
@@ -270,6 +274,7 @@ impl Ask for AskLaunch {
 
     fn resume(&mut self, step: LaunchStep) {
         (self.attempt, self.way) = (step.attempt, step.way);
+        self.without_capacity = step.attempt as usize;
     }
 
     fn was_not_done(&mut self, now: BootInstant) {

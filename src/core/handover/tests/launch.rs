@@ -319,6 +319,23 @@ fn a_fleet_that_was_throttled_within_is_launched_as_a_fleet_again_after_a_pause(
 }
 
 #[test]
+fn a_throttle_does_not_lengthen_the_pauses_between_pools_without_capacity() {
+    let mut run = Launching::new();
+    let mut throttled = 5;
+    let asked = run.until(60_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } if throttled > 0 => {
+            throttled -= 1;
+            launched_by_aws(&[], &["RequestLimitExceeded: slow down"])
+        }
+        Call::CreateFleet { .. } => launched_by_aws(&[], &["InsufficientInstanceCapacity: none"]),
+        other => other_calls(other),
+    });
+    let [first, second] = [asked[5].0, asked[6].0];
+    // The plan has one attempt, so that it comes round each time, which takes a pause after so many failures.
+    assert!(second - first <= 4_000, "{first} {second}: {asked:?}");
+}
+
+#[test]
 fn an_operation_that_is_not_supported_is_no_pool_without_capacity() {
     let ways = |error: &str| {
         let mut run = Launching::new();
