@@ -428,7 +428,16 @@ impl Incident {
 
     /// Tells whether this instance was quiet, and has not come back since.
     pub fn was_quiet(&self) -> bool {
+        self.has_reached_since_it_survived(MilestoneKind::Quiet)
+    }
+
+    /// Tells whether this instance was deregistered, and has not come back since.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_reached_since_it_survived(MilestoneKind::Deregistered)
+    }
+
+    fn has_reached_since_it_survived(&self, kind: MilestoneKind) -> bool {
         let since = self.milestones.rsplit(|milestone| milestone.milestone == MilestoneKind::Survived).next();
-        since.unwrap_or_default().iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
+        since.unwrap_or_default().iter().any(|milestone| milestone.milestone == kind)
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn begun(
     };
     let left = seconds(incident.deadline.since(now));
     let action = incident.id.action.unwrap_or(Action::Terminate);
+    let done = done_already(incident);
     match (incident.signal, action) {
         (Signal::RebalanceRecommendation, _) => format!(
             "AWS recommends to rebalance: this instance is at a higher risk{again}; first {first}; \
@@ -50,10 +51,8 @@ pub(super) fn begun(
             let does = drilled(plan, serves_on, &groups, asks);
             format!("a drill: handing over within {left} as if AWS took this instance{again}; {does}")
         }
-        (Signal::Notice, action) if incident.start.has_handed_over => {
-            format!(
-                "AWS will {action} this instance in {left}, which has handed over already; only what has changed since is done again"
-            )
+        (Signal::Notice, action) if !done.is_empty() => {
+            format!("AWS will {action} this instance in {left}{again}, which {done}")
         }
         (Signal::Notice, Action::Hibernate) => {
             format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {asks}")
@@ -67,6 +66,15 @@ pub(super) fn begun(
         (Signal::Notice, action) => {
             format!("AWS will {action} this instance in {left}{again}; now: {groups}; {asks}")
         }
+    }
+}
+
+/// A part of a sentence: what an earlier process or an earlier signal has done. It is empty if that is nothing.
+fn done_already(incident: &Incident) -> &'static str {
+    match () {
+        () if incident.start.has_handed_over => "has handed over already; only what has changed since is done again",
+        () if incident.has_left() => "leaves already; only what is not done yet is done",
+        () => "",
     }
 }
 

@@ -525,6 +525,18 @@ fn a_protection_from_scale_in_that_was_set_since_the_look_up_is_known_to_whoever
 }
 
 #[test]
+fn nobody_says_after_a_restart_that_an_instance_serves_on_which_has_left() {
+    let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    told.until(6_000, DutyId::MemberState);
+    told.restart();
+    let noticed = told.handover.incident().milestones.iter().rfind(|it| it.milestone == MilestoneKind::Noticed);
+    let message = noticed.map(|it| it.message.clone()).unwrap_or_default();
+    assert!(message.contains("seen again after a restart, which leaves already"), "{message}");
+}
+
+#[test]
 fn a_member_that_left_its_group_before_a_restart_and_is_in_no_other_is_asked_for_once() {
     for answer in [Answer::Plan(Box::new(Plan::nobody("its tag is gone"))), failed(FailureKind::Denied, "", "no")] {
         let mut told = told(plan_of(group(&[])), When::AtOnce, |it| it.start.earlier = Earlier::Restart);
