@@ -108,9 +108,10 @@ fn unknown(failure: &Failure) -> Finding {
 }
 
 fn too_many() -> Finding {
-    Finding::warn("target-group", format!("it takes longer than {} s to ask all target groups", SCAN_LIMIT.as_secs()))
-        .meaning("this instance leaves late a target group that is found late")
-        .remedy("list this instance's groups in target-groups")
+    let what = format!("AWS has not told within {} s which target groups this instance is in", SCAN_LIMIT.as_secs());
+    Finding::warn("target-group", what).meaning("this instance leaves late a target group that is found late").remedy(
+        "check again, in case AWS throttles; if they are too many, list this instance's groups in target-groups",
+    )
 }
 
 fn missing(name: &str) -> Finding {
