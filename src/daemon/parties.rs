@@ -33,7 +33,7 @@ impl Parties {
     }
 
     /// See [`Tempo::patiently`].
-    pub(super) async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
+    pub(crate) async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {

@@ -548,6 +548,7 @@ fn the_target_groups() {
 fn a_look_up_that_the_daemon_can_do_without_fails_nothing() {
     let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
     let refused = || status(400, "InvalidAction");
+    let denied = || status(403, "AccessDenied");
     for (owner, action, check, kind) in [
         (hooked.clone(), "DescribeLifecycleHooks", "owner", refused()),
         (hooked.clone(), "DescribeLifecycleHooks", "owner", FaultKind::Drop),
@@ -555,7 +556,11 @@ fn a_look_up_that_the_daemon_can_do_without_fails_nothing() {
         (Owner::LaunchTemplate, "DescribeLaunchTemplateVersions", "owner", status(500, "InternalError")),
         (hooked.clone(), "DescribeTargetGroupAttributes", "deregistration-delay", refused()),
         (hooked.clone(), "DescribeTargetGroupAttributes", "deregistration-delay", FaultKind::Drop),
-        (hooked, "DescribeTargetGroups", "target-group", refused()),
+        (hooked.clone(), "DescribeTargetGroups", "target-group", refused()),
+        (hooked.clone(), "DescribeTargetGroups", "permission", denied()),
+        (hooked, "DescribeLifecycleHooks", "permission", denied()),
+        (Owner::LaunchTemplate, "DescribeSpotInstanceRequests", "permission", denied()),
+        (Owner::LaunchTemplate, "DescribeLaunchTemplateVersions", "permission", denied()),
     ] {
         let checked = Checked::of(&answering(owned_by(owner), action, kind.clone()));
         let fails: Vec<&Value> = checked.findings.iter().filter(|finding| finding["level"] == "fail").collect();
@@ -564,6 +569,14 @@ fn a_look_up_that_the_daemon_can_do_without_fails_nothing() {
         let told = checked.about("permission", Some("elasticloadbalancing:DeregisterTargets"));
         assert_eq!(told.len(), 1, "the target group is found: {:#?}", checked.findings);
     }
+}
+
+#[test]
+fn a_throttled_look_into_the_owner_s_target_group_is_not_called_too_long_a_scan() {
+    let checked = Checked::of(&answering(in_order(), "DescribeTargetHealth", status(400, "Throttling")));
+    let told = checked.about("target-group", None);
+    assert!(told.len() == 1 && told[0]["level"] == "fail", "{told:#?}");
+    assert!(told[0]["found"].to_string().contains("Throttling"), "{told:#?}");
 }
 
 /// Each action that the policy of an owner names is tried, but for those that have no form that does nothing, and a denied

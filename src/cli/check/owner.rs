@@ -67,9 +67,10 @@ fn of_gap(gap: &Gap) -> Finding {
         .remedy(remedy(&gap.failure))
 }
 
-fn remedy(failure: &Failure) -> &'static str {
+pub(super) fn remedy(failure: &Failure) -> &'static str {
     match failure.kind {
         FailureKind::Denied => POLICY,
+        FailureKind::Throttled => "AWS throttles the account's calls now: check again later",
         FailureKind::Credentials => "correct the credentials and the clock, then check again",
         _ => "see that AWS's endpoints can be reached from here, then check again",
     }

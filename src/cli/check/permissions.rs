@@ -77,7 +77,7 @@ pub(super) async fn look(
     let mut trials: Vec<Trial> = join_all(tries).await.into_iter().flatten().collect();
     trials.extend(untried(&policy, &trials));
     trials.sort_by(|a, b| (a.action, &a.on).cmp(&(b.action, &b.on)));
-    findings(trials)
+    findings(trials, parties.config.arrive.register)
 }
 
 fn name(action: &str) -> &str {
@@ -272,7 +272,7 @@ fn untried(policy: &Policy, trials: &[Trial]) -> Vec<Trial> {
     missing.map(|action| Trial { action, on: None, verdict: Verdict::Unknown(why(action).to_owned()) }).collect()
 }
 
-fn findings(trials: Vec<Trial>) -> Vec<Finding> {
+fn findings(trials: Vec<Trial>, arrives: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut untried: Vec<String> = Vec::new();
     for Trial { action, on, verdict } in trials {
@@ -280,7 +280,7 @@ fn findings(trials: Vec<Trial>) -> Vec<Finding> {
         let subject = on.map_or_else(|| action.to_owned(), |on| format!("{action} on {on}"));
         match verdict {
             Verdict::Allowed(how) => findings.push(Finding::ok("permission", format!("allowed: {how}")).of(subject)),
-            Verdict::Denied(message) => findings.push(denied(consequence(action, of_fleet), subject, message)),
+            Verdict::Denied(message) => findings.push(denied(consequence(action, of_fleet, arrives), subject, message)),
             Verdict::Unknown(reason) => untried.push(format!("{subject} ({reason})")),
         }
     }
@@ -302,8 +302,9 @@ fn denied((level, meaning): (Level, &'static str), subject: String, message: Str
     finding.of(subject).meaning(meaning).remedy("allow it: spot-relay policy prints what, for this instance's role")
 }
 
-/// The consequence for a handover if this action is denied. `of_fleet`: its tags are the fleet's.
-fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
+/// The consequence for a handover if this action is denied. `of_fleet`: its tags are the fleet's. `arrives`: this
+/// instance registers itself.
+fn consequence(action: &str, of_fleet: bool, arrives: bool) -> (Level, &'static str) {
     match name(action) {
         "DeregisterTargets" => {
             (Level::Fail, "this instance stays in its target groups to its end, and requests are cut")
@@ -311,6 +312,12 @@ fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
         "RegisterTargets" => {
             (Level::Fail, "this instance cannot come back into its target groups, and no successor is registered")
         }
+        "DescribeTargetGroups" if arrives => (Level::Fail, "this instance is registered by nobody when it starts"),
+        "DescribeTargetGroups" => (
+            Level::Warn,
+            "a target group that neither the owner nor target-groups names is not found, and a named one is waited for as behind \
+             a Network Load Balancer",
+        ),
         "DescribeTargetGroupAttributes" => {
             (Level::Warn, "the deregistration delay is not known, and 300 s are assumed")
         }
@@ -328,6 +335,16 @@ fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
         ),
         "DeleteTags" => {
             (Level::Warn, "an instance that lives on keeps the tag spot-relay:leaving, and is taken for one that goes")
+        }
+        "DescribeLifecycleHooks" => {
+            (Level::Warn, "the group counts as one without termination hooks: this instance is detached, and none runs")
+        }
+        "DescribeSpotInstanceRequests" => (
+            Level::Warn,
+            "whether a Spot request launches again is told by the launch template alone, and a fleet's members by their tags",
+        ),
+        "DescribeLaunchTemplateVersions" => {
+            (Level::Warn, "the successor is launched from the template all the same, by the configuration alone")
         }
         "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
         "DescribeTags" => (Level::Warn, "ec2:DescribeInstances tells the owner instead, after one call in vain"),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::{group, traffic_sources};
+use super::{group, owner, traffic_sources};
 use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
 use crate::core::model::{DEFAULT_DEREGISTRATION_DELAY, Registration, TargetGroupArn, TargetHealth, TargetState};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::Failure;
 use crate::daemon::Parties;
 use crate::daemon::registrations;
 
@@ -19,23 +19,11 @@ const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Checks the target groups, and returns the registrations if they were found.
 pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
-    let named = plan.map(Plan::owners_target_groups).unwrap_or_default();
-    let search = async {
-        let mut found = match registrations::find_registrations(parties, None, &[]).await {
-            // The groups that the owner names are known without a scan.
-            Err(_) if !named.is_empty() => {
-                registrations::find_registrations(parties, Some(named.to_vec()), &[]).await?
-            }
-            found => found?,
-        };
-        let delays = registrations::add_delays(parties, &mut found).await;
-        Ok::<_, Failure>((found, delays.err()))
+    let mut found = match find(parties, plan.map(Plan::owners_target_groups).unwrap_or_default()).await {
+        Ok(found) => found,
+        Err(finding) => return (vec![finding], None),
     };
-    let (found, without_delay) = match tokio::time::timeout(SCAN_LIMIT, search).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(failure)) => return (vec![unknown(&failure)], None),
-        Err(_) => return (vec![too_many()], None),
-    };
+    let without_delay = registrations::add_delays(parties, &mut found).await.err();
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
     findings.extend(not_registered(&parties.config, &found));
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
@@ -55,6 +43,23 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding
         );
     }
     (findings, Some(found.registrations))
+}
+
+/// Finds the registrations: first, as the daemon does, in the groups that the owner names, which takes no scan.
+async fn find(parties: &Parties, named: &[TargetGroupArn]) -> Result<FoundRegistrations, Finding> {
+    let look = |among: Option<Vec<TargetGroupArn>>| registrations::find_registrations(parties, among, &[]);
+    let of_owner = match named {
+        [] => None,
+        named => {
+            let found = parties.patiently(|| look(Some(named.to_vec()))).await;
+            Some(found.map_err(|failure| unknown(&failure))?)
+        }
+    };
+    match (tokio::time::timeout(SCAN_LIMIT, look(None)).await, of_owner) {
+        (Ok(Ok(found)), _) | (_, Some(found)) => Ok(found),
+        (Ok(Err(failure)), None) => Err(unknown(&failure)),
+        (Err(_), None) => Err(too_many()),
+    }
 }
 
 fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
@@ -98,13 +103,9 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
 }
 
 fn unknown(failure: &Failure) -> Finding {
-    let remedy = match failure.kind {
-        FailureKind::Denied => "allow it: spot-relay policy prints what",
-        _ => "see that Elastic Load Balancing's endpoint can be reached from here, then check again",
-    };
     Finding::fail("target-group", format!("this instance's target groups are not known: {failure}"))
         .meaning("nothing could be deregistered at once on a notice")
-        .remedy(remedy)
+        .remedy(owner::remedy(failure))
 }
 
 fn too_many() -> Finding {
@@ -290,6 +291,7 @@ fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Fin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::retry::FailureKind;
 
     #[test]
     fn a_listed_target_group_that_aws_does_not_tell_of_is_not_called_one_without_this_instance() {
