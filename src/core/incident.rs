@@ -111,8 +111,8 @@ pub struct Start {
     /// This handover has broken off an arrival. Until this instant a registration or an attachment that the arrival
     /// asked for may still take effect.
     pub arrival_lands_by: Option<BootInstant>,
-    /// This process has reported a complete handover: milestones that still hold are not told again.
-    pub has_handed_over: bool,
+    /// This process has reported this complete handover: milestones that still hold are not told again.
+    pub handed_over: Option<Outcome>,
     /// A weaker signal of this incident may have had a successor launched: it is asked for again before leaving.
     pub serve_on: bool,
 }
@@ -369,7 +369,7 @@ impl Incident {
             (it.milestone, &it.target_group, &it.successor_id) == (milestone, &target_group, &successor_id)
         };
         let is_news = || matches!(milestone, MilestoneKind::Noticed | MilestoneKind::HandedOver);
-        if self.start.has_handed_over && !is_news() && self.milestones.iter().any(is_such) {
+        if self.start.handed_over.is_some() && !is_news() && self.milestones.iter().any(is_such) {
             return;
         }
         let owner = match milestone {

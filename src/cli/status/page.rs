@@ -110,6 +110,7 @@ impl StatusPage {
 
     fn handover(&self, handover: &ReportedHandover, goes_on: bool) -> Vec<String> {
         let mut lines = self.row("signal", &signal(handover), Tone::Plain);
+        lines.extend(self.row("begun", &time(handover.begun_at), Tone::Plain));
         let (tone, text) = outcome(handover, goes_on);
         lines.extend(self.row("outcome", &text, tone));
         let chart = chart::lines(&bars(handover, goes_on), budget(handover), self.width, self.paint);
@@ -203,7 +204,7 @@ fn signal(handover: &ReportedHandover) -> String {
     };
     let action = handover.action.filter(|_| handover.signal != Signal::LifecycleState);
     let action = action.map(|action| format!(" ({action})")).unwrap_or_default();
-    format!("{what}{action}, {}", time(handover.begun_at))
+    format!("{what}{action}")
 }
 
 fn outcome(handover: &ReportedHandover, goes_on: bool) -> (Tone, String) {

@@ -245,9 +245,13 @@ impl ReportedHandover {
     /// `open`: the present duties of a running handover.
     pub(super) fn of(record: &Incident, open: Option<(Vec<DutyReport>, BootInstant)>) -> ReportedHandover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
-        let ended = ended.map(|milestone| milestone.at);
-        let until = ended.or(open.as_ref().map(|(_, now)| *now));
+        let until = ended.map(|milestone| milestone.at).or(open.as_ref().map(|(_, now)| *now));
         let is_announced = record.signal != Signal::RebalanceRecommendation || record.is_terminating();
+        // A signal after the end may have brought the deadline.
+        let left = match ended {
+            Some(milestone) => milestone.left,
+            None => until.filter(|_| is_announced).map(|until| record.deadline.since(until)),
+        };
         let deadline = record.begun_at.checked_add(record.deadline.since(record.begun)).ok().filter(|_| is_announced);
         let duties = match (&record.outcome, open) {
             (Some(outcome), _) => outcome.duties.clone(),
@@ -260,7 +264,7 @@ impl ReportedHandover {
             action: record.id.action,
             begun_at: whole(record.begun_at),
             deadline: deadline.map(whole),
-            seconds_to_deadline: until.filter(|_| is_announced).map(|until| seconds(record.deadline.since(until))),
+            seconds_to_deadline: left.map(seconds),
             outcome: record.outcome.as_ref().map(Outcome::as_str),
             seconds: until.map(|until| seconds(until.since(record.begun))),
             closed: record.closed(),

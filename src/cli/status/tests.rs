@@ -343,6 +343,20 @@ fn the_schema_is_what_readme_promises() {
 }
 
 #[test]
+fn a_notice_after_the_end_does_not_change_what_the_handover_was() {
+    let mut record = complete();
+    record.milestones.iter_mut().for_each(|it| it.left = None);
+    record.milestones[0].milestone = MilestoneKind::Recommended;
+    record.milestones.push(milestone(MilestoneKind::Noticed, 70.0, None, "which has handed over already"));
+    let report = StatusReport::of(&StatusSources { record: Some(record), ..found(None, false, 0.0) });
+    let text = page::lines(&report, Paint { coloured: false }, 80).join("\n");
+    assert!(text.contains("  outcome      complete in 61.5 s\n"), "no notice stood then: {text}");
+    assert!(text.contains("  signal       Spot interruption notice (terminate)\n"), "{text}");
+    assert!(text.contains("  begun        2026-01-31 11:33:20 UTC\n"), "{text}");
+    assert!(!text.contains("left to the deadline"), "{text}");
+}
+
+#[test]
 fn trouble_with_credentials_is_told_as_what_it_is() {
     let credentials =
         CredentialsStatus { expires: Some(moment(NOTICE as f64 + 60.0).at), trouble: Some("ExpiredToken".to_owned()) };

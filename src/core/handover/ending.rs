@@ -89,11 +89,17 @@ impl Handover {
             None if settled => format!("handed over in part: {}", undone()),
             None => format!("handed over in part, time is up: {}", undone()),
         };
-        if !(complete && self.facts.incident.start.has_handed_over) {
-            let successor_id = self.successor_id();
-            self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
-        }
-        self.facts.incident.end(Outcome { complete, duties });
+        let (successor_id, incident) = (self.successor_id(), &mut self.facts.incident);
+        let outcome = match incident.start.handed_over.clone().filter(|_| complete) {
+            // The signal after that handover has found everything as it was.
+            Some(before) if incident.has_found_no_change() => before,
+            Some(_) => Outcome { complete, duties },
+            None => {
+                incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
+                Outcome { complete, duties }
+            }
+        };
+        incident.end(outcome);
         true
     }
 

@@ -126,6 +126,9 @@ impl Quiet {
     /// Says once what is waited for, and how long at most; and once more if this goes on after the settling time.
     fn tell(&mut self, situation: &Situation<'_>, has_settled: bool) {
         let (Some(left_at), Some(last)) = (situation.left_at, &self.last) else { return };
+        if last.busy == 0 && situation.incident.start.handed_over.is_some() {
+            return;
+        }
         let settles_in = (left_at + situation.settings.settle).since(situation.now);
         let most = seconds(latest_end(situation, left_at).since(situation.now).max(settles_in));
         let least = seconds(settles_in);

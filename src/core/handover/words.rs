@@ -72,7 +72,9 @@ pub(super) fn begun(
 /// A part of a sentence: what an earlier process or an earlier signal has done. It is empty if that is nothing.
 fn done_already(incident: &Incident) -> &'static str {
     match () {
-        () if incident.start.has_handed_over => "has handed over already; only what has changed since is done again",
+        () if incident.start.handed_over.is_some() => {
+            "has handed over already; only what has changed since is done again"
+        }
         () if incident.has_left() => "leaves already; only what is not done yet is done",
         () => "",
     }

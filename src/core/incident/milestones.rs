@@ -2,7 +2,7 @@
 //! and again.
 
 use super::Incident;
-use crate::core::model::Milestone;
+use crate::core::model::{Milestone, MilestoneKind};
 
 /// Up to this number all milestones are kept. Later the first and the newest of each kind and target group stay.
 const KEPT_WHOLE: usize = 100;
@@ -19,5 +19,11 @@ impl Incident {
             self.told -= 1;
         }
         self.milestones.push(milestone);
+    }
+
+    /// Tells whether nothing was done to a target group or a successor since it was handed over.
+    pub(crate) fn has_found_no_change(&self) -> bool {
+        let mut since = self.milestones.iter().rev().take_while(|it| it.milestone != MilestoneKind::HandedOver);
+        since.all(|it| it.target_group.is_none() && it.successor_id.is_none())
     }
 }

@@ -141,8 +141,9 @@ impl Life {
                 Some(_) | None => Earlier::Perhaps,
             },
             arrival_lands_by: self.may_be_registering(now).then(|| now + ARRIVAL_LANDS_WITHIN),
-            has_handed_over: self.handover().is_some()
-                && earlier.is_some_and(|earlier| earlier.phase == Phase::Left && earlier.is_complete()),
+            handed_over: earlier
+                .filter(|earlier| self.handover().is_some() && earlier.phase == Phase::Left && earlier.is_complete())
+                .and_then(|earlier| earlier.outcome.clone()),
             serve_on: earlier.is_some_and(|earlier| earlier.may_have_launched_first(is_weaker)),
         }
     }

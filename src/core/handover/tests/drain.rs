@@ -284,6 +284,9 @@ fn a_person_is_told_what_is_waited_for_and_how_long_and_once_more_if_it_lasts() 
     );
     let (news, _) = Drain::of(idle).told();
     assert_eq!(news, ["draining: no connection is open now; this takes 19.8 s at least, and 109.7 s at most"]);
+    let handed_over = Outcome { complete: true, duties: Vec::new() };
+    let again = Drain::of(idle).with(|drain| drain.incident.start.handed_over = Some(handed_over));
+    assert_eq!(again.told().0, Vec::<String>::new(), "it had drained before");
 }
 
 #[test]

@@ -224,6 +224,19 @@ pub(super) fn is_looked_into_at_a_notice(announced: impl Fn(Owner) -> Story) {
     assert!(story.record().is_some_and(|record| record.successors().len() == 2), "{}", story.tale());
 }
 
+#[test]
+fn that_is_handed_over_for_stays_as_it_was_told_when_the_notice_finds_nothing_changed() {
+    for owner in [Owner::Detach, Owner::Rebalance, Owner::Maintain, Owner::Instant] {
+        let mut story = recommended(owner);
+        story.run_until(is_complete);
+        let before = story.record().and_then(|record| record.outcome);
+        story.run(5).notice(Action::Terminate);
+        story.run(100);
+        assert!(is_complete(&story) && story.saw(MilestoneKind::Noticed) == 1, "{owner:?} {}", story.tale());
+        assert_eq!(story.record().and_then(|record| record.outcome), before, "{owner:?} {}", story.tale());
+    }
+}
+
 /// One handover, though two signals tell of it: what is still so at the second one is told no more.
 fn is_told_once(story: &Story) {
     let told = story.milestones.iter().map(|(_, told)| told).filter(|told| told.milestone != MilestoneKind::Noticed);
