@@ -231,7 +231,8 @@ const ARRIVE: Table = Table {
             default: "false",
             note: "register this instance in the target groups listed above once it is ready",
             meaning: "With true this instance registers itself at every start of the daemon in the listed target-groups, on the listed \
-                ports or else on each group's own. It needs that list.",
+                ports or else on each group's own. It needs that list. An instance that stays out ([survive] then = \"stay-out\") \
+                registers itself again after its next boot.",
             read: |config, value| value::truth(value).map(|read| config.arrive.register = read),
         },
         Key {
