@@ -93,9 +93,9 @@ impl Notifier {
         }
     }
 
-    /// The POST to make now, and its limit, which grows while POSTs fail: a webhook that is slow to answer has taken
-    /// what it is asked to take again. The result is to be told to [`Self::answered`], also if its task dies. `None` while one is
-    /// in flight.
+    /// Returns the POST to make now and its limit; `None` while one is in flight. The limit grows while POSTs fail,
+    /// because a webhook that is slow to answer has taken what it is asked to take again. The result is to be told to
+    /// [`Self::answered`], also if its task dies.
     pub(super) fn due(&mut self, now: BootInstant) -> Option<(Arc<Webhook>, String, Duration)> {
         let webhook = self.webhook.clone()?;
         loop {

@@ -2,6 +2,7 @@
 //! Balancers. And whether the load balancers serve the zones where the successor may go.
 
 use super::finding::Finding;
+use super::owner;
 use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
@@ -62,5 +63,5 @@ pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations:
 fn untold_zones(failure: &Failure) -> Finding {
     Finding::warn("successor-zones", format!("the zones that the load balancers serve are not known: {failure}"))
         .meaning("no zone is preferred: the successor may go where no load balancer serves it")
-        .remedy("see that Elastic Load Balancing's endpoint can be reached from here, then check again")
+        .remedy(owner::remedy(failure))
 }

@@ -69,7 +69,7 @@ pub(super) fn begun(
     }
 }
 
-/// A part of a sentence: what an earlier process or an earlier signal has done. It is empty if that is nothing.
+/// Tells, as a part of a sentence, what an earlier process or an earlier signal has done; empty if that is nothing.
 fn done_already(incident: &Incident) -> &'static str {
     match () {
         () if incident.start.handed_over.is_some() => {

@@ -145,7 +145,7 @@ impl Life {
         self.change_incident(|incident| incident.phase = Phase::ComingBack);
     }
 
-    /// What an instance that lives on does, as a part of a sentence.
+    /// Tells, as a part of a sentence, what an instance that lives on does.
     fn then_does(&self, errand: Errand, incident: &Incident, registrations: &[Registration], why: Why) -> String {
         let names: Vec<&str> = registrations.iter().map(|registration| registration.name()).collect();
         let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
